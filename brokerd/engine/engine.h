@@ -34,7 +34,7 @@ enum command_type {
     COMMAND_SUBSCRIBE,
     COMMAND_UNSUBSCRIBE,
     COMMAND_CREDIT,
-    COMMAND_HOLD,   /* the front's output for (conn, stream) is full: deliver nothing until COMMAND_UNHOLD; stream 0: all of conn's */
+    COMMAND_HOLD, /* the front's output for (conn, stream) is full: deliver nothing until COMMAND_UNHOLD; stream 0: all of conn's */
     COMMAND_UNHOLD,
     COMMAND_LEASE,
     COMMAND_ACK,
@@ -52,7 +52,7 @@ enum command_type {
     COMMAND_GROUP_DELETE,
     COMMAND_GROUP_SEEK,
     COMMAND_BARRIER, /* completes when everything submitted before it is on disk */
-    COMMAND_CLOSE,   /* connection `token.conn` is gone: its subscriptions end and their leases return; waiting leases are dropped */
+    COMMAND_CLOSE, /* connection `token.conn` is gone: its subscriptions end and their leases return; waiting leases are dropped */
     COMMAND_TYPES
 };
 
@@ -124,12 +124,13 @@ struct publish_result {
 
 struct stored_message {
     uint64_t seq;
-    const uint8_t *record; /* in the store's memory, valid until the end of the loop's turn (sink_ops.deliver's contract) */
+    const uint8_t
+        *record; /* in the store's memory, valid until the end of the loop's turn (sink_ops.deliver's contract) */
     uint32_t padded_len;
 };
 
 struct delivery {
-    struct token token; /* conn and stream of the subscription */
+    struct token token;     /* conn and stream of the subscription */
     uint64_t first_receipt; /* message i has first_receipt + i; 0: settled on send */
     const struct stored_message *messages;
     const uint32_t *attempts; /* one per message */
@@ -146,7 +147,7 @@ struct completion {
         struct {
             const struct publish_result *results;
             size_t count;
-        } publish; /* ranges that cover every record of the command once, in order */
+        } publish;             /* ranges that cover every record of the command once, in order */
         struct delivery lease; /* count 0: nothing came in time */
         struct {
             uint32_t settled, stale;
@@ -210,7 +211,8 @@ struct store_ops {
      * DISK_FULL (only for RECORD_MESSAGE: settles and the rest live on a reserve; if that is gone too, DISK_FULL for them),
      * OVERLOADED (too many bytes wait for the disk; again only for messages), TOO_LARGE (over the segment's size).
      */
-    broker_error (*append)(void *store, const uint8_t *record, uint32_t length, enum durability durability, uint64_t *index);
+    broker_error (*append)(void *store, const uint8_t *record, uint32_t length, enum durability durability,
+                           uint64_t *index);
     /*
      * Messages of `queue` with from <= seq <= to, rising, holes skipped; stops at max_messages or before max_bytes is
      * passed (but gives at least one). *count of them in `out`; pointers valid until the loop's turn ends.
@@ -227,19 +229,20 @@ struct store_ops {
     void (*usage)(void *store, uint32_t queue, uint64_t *messages, uint64_t *bytes, uint64_t *oldest_seq);
     /* For log retention: the largest seq such that dropping everything up to it is needed to satisfy the limits (0 means
        no limit), in whole index runs (never more than the limits ask for). 0: nothing. */
-    uint64_t (*trim_point)(void *store, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes, uint64_t max_messages);
+    uint64_t (*trim_point)(void *store, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
+                           uint64_t max_messages);
     void (*stats)(void *store, struct store_stats *out);
 };
 
 /* ---- the engine ---------------------------------------------------------------------------------------------------- */
 
 struct engine_options {
-    uint32_t max_message_bytes;  /* of a whole record; default 8 MiB */
-    uint32_t default_lease_ms;   /* default 30000 */
-    uint32_t max_queues;         /* default 1000000 */
+    uint32_t max_message_bytes;    /* of a whole record; default 8 MiB */
+    uint32_t default_lease_ms;     /* default 30000 */
+    uint32_t max_queues;           /* default 1000000 */
     uint32_t max_groups_per_queue; /* default 1000 */
-    uint32_t max_producers;      /* remembered for deduplication, least recently used forgotten first; default 100000 */
-    uint64_t producer_ttl_ms;    /* default 3600000 */
+    uint32_t max_producers;   /* remembered for deduplication, least recently used forgotten first; default 100000 */
+    uint64_t producer_ttl_ms; /* default 3600000 */
 };
 
 /* NULL: no memory. `options` may have zero fields (default). store and sink must outlive the engine. */
@@ -279,6 +282,7 @@ void engine_skip_damaged(struct engine *e, struct now now, uint32_t queue, uint6
 struct engine_stats {
     uint64_t queues, groups, subscriptions, leased;
     uint64_t published, delivered, acked, duplicates;
+    uint64_t epoch; /* as engine_recovered was told: the native protocol names it in its greeting */
 };
 void engine_get_stats(const struct engine *e, struct engine_stats *out);
 /* For fsck and logs: the name of a queue id, or NULL. */

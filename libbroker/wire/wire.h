@@ -10,6 +10,7 @@
 #define WIRE_H
 
 #include <broker/broker.h>
+#include <endian.h>
 #include <msgpack.h>
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,0 +1,234 @@
+/* buf, heap, clock and log: what everything else stands on. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "buf.h"
+#include "clock.h"
+#include "heap.h"
+#include "log.h"
+
+static void buf_grows_up_to_its_ceiling(void **state)
+{
+    struct buf b;
+    buf_init(&b, 100);
+    assert_non_null(buf_reserve(&b, 0));
+    for (int i = 0; i < 100; i++)
+        assert_true(buf_put_u8(&b, (uint8_t)i));
+    assert_int_equal(b.len, 100);
+    assert_int_equal(b.cap, 100);
+    assert_false(buf_put_u8(&b, 1));
+    assert_false(buf_append(&b, "x", SIZE_MAX));
+    assert_int_equal(b.len, 100);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(b.bytes[i], i);
+    buf_clear(&b);
+    assert_int_equal(b.len, 0);
+    assert_int_equal(b.cap, 100);
+    buf_release(&b);
+    assert_null(b.bytes);
+    assert_true(buf_append(&b, "again", 5));
+    assert_false(buf_append(&b, "again", SIZE_MAX - 2));
+    buf_release(&b);
+}
+
+static void buf_without_a_ceiling(void **state)
+{
+    struct buf b;
+    buf_init(&b, 0);
+    assert_null(buf_reserve(&b, SIZE_MAX));
+    assert_true(buf_append(&b, NULL, 0));
+    for (int i = 0; i < 100000; i++)
+        assert_true(buf_put_u16(&b, (uint16_t)i));
+    assert_int_equal(b.len, 200000);
+    buf_release(&b);
+}
+
+static void buf_drops_its_front(void **state)
+{
+    struct buf b;
+    buf_init(&b, 0);
+    assert_true(buf_append(&b, "abcdef", 6));
+    buf_drop_front(&b, 0);
+    assert_int_equal(b.len, 6);
+    buf_drop_front(&b, 2);
+    assert_int_equal(b.len, 4);
+    assert_memory_equal(b.bytes, "cdef", 4);
+    buf_drop_front(&b, 4);
+    assert_int_equal(b.len, 0);
+    buf_drop_front(&b, 9);
+    assert_int_equal(b.len, 0);
+    buf_release(&b);
+}
+
+static void buf_integers_are_little_endian(void **state)
+{
+    static const uint8_t want[] = {1, 3, 2, 7, 6, 5, 4, 15, 14, 13, 12, 11, 10, 9, 8};
+    struct buf b;
+    buf_init(&b, 0);
+    assert_true(buf_put_u8(&b, 1));
+    assert_true(buf_put_u16(&b, 0x0203));
+    assert_true(buf_put_u32(&b, 0x04050607));
+    assert_true(buf_put_u64(&b, 0x08090a0b0c0d0e0f));
+    assert_int_equal(b.len, sizeof(want));
+    assert_memory_equal(b.bytes, want, sizeof(want));
+    buf_release(&b);
+}
+
+static uint64_t step(uint64_t *x) /* xorshift64: the same sequence each run */
+{
+    *x ^= *x << 13;
+    *x ^= *x >> 7;
+    *x ^= *x << 17;
+    return *x;
+}
+
+static void heap_checks_out(const struct heap *h)
+{
+    for (size_t i = 0; i < h->len; i++) {
+        assert_int_equal(h->nodes[i]->slot, i + 1);
+        if (i > 0)
+            assert_true(h->nodes[(i - 1) / 2]->key <= h->nodes[i]->key);
+    }
+}
+
+static void heap_against_a_linear_search(void **state)
+{
+    enum { NODES = 200 };
+    struct heap_node nodes[NODES] = {{0}};
+    struct heap h;
+    heap_init(&h);
+    uint64_t x = 88172645463325252u;
+    for (int round = 0; round < 20000; round++) {
+        struct heap_node *n = &nodes[step(&x) % NODES];
+        if (step(&x) % 3 == 0) {
+            heap_remove(&h, n);
+            assert_false(heap_has(n));
+        } else {
+            assert_true(heap_set(&h, n, step(&x) % 500));
+            assert_true(heap_has(n));
+        }
+        uint64_t least = UINT64_MAX;
+        size_t in = 0;
+        for (int i = 0; i < NODES; i++) {
+            if (!heap_has(&nodes[i]))
+                continue;
+            in++;
+            if (nodes[i].key < least)
+                least = nodes[i].key;
+        }
+        assert_int_equal(h.len, in);
+        if (in)
+            assert_true(heap_min(&h)->key == least);
+        else
+            assert_null(heap_min(&h));
+        if (round % 100 == 0)
+            heap_checks_out(&h);
+    }
+    uint64_t last = 0;
+    for (struct heap_node *n; (n = heap_min(&h));) {
+        assert_true(n->key >= last);
+        last = n->key;
+        heap_remove(&h, n);
+        heap_checks_out(&h);
+    }
+    heap_remove(&h, &nodes[0]);
+    heap_release(&h);
+}
+
+static void heap_release_lets_go_of_its_nodes(void **state)
+{
+    struct heap_node n = {0};
+    struct heap h;
+    heap_init(&h);
+    assert_true(heap_push(&h, &n, 7));
+    heap_release(&h);
+    assert_false(heap_has(&n));
+}
+
+static void clocks_go_forward(void **state)
+{
+    struct now a = clock_now();
+    uint64_t us = clock_mono_us();
+    struct now b = clock_now();
+    assert_true(b.mono.ms >= a.mono.ms);
+    assert_true(us / 1000 >= a.mono.ms && us / 1000 <= b.mono.ms);
+    assert_true(a.wall.ms > 1600000000000u); /* after 2020: milliseconds, and of the Unix epoch */
+}
+
+/* What log_write puts on standard error, read back through a pipe. */
+static size_t captured(char *out, size_t size, void (*fn)(void))
+{
+    int fds[2];
+    assert_int_equal(pipe(fds), 0);
+    int saved = dup(STDERR_FILENO);
+    dup2(fds[1], STDERR_FILENO);
+    fn();
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(fds[1]);
+    size_t len = 0;
+    for (ssize_t n; (n = read(fds[0], out + len, size - 1 - len)) > 0;)
+        len += (size_t)n;
+    out[len] = 0;
+    close(fds[0]);
+    return len;
+}
+
+static void say_plain(void)
+{
+    log_setup(LOG_LEVEL_INFO, 0);
+    log_debug("not this");
+    log_info("queue %s", "a\nb\x1b[2J");
+    log_error("bad %d", 5);
+}
+
+static void say_journal(void)
+{
+    log_setup(LOG_LEVEL_WARNING, 1);
+    log_notice("not this");
+    log_warning("this");
+    log_setup(LOG_LEVEL_INFO, 0);
+}
+
+static void say_long(void)
+{
+    char big[10000];
+    memset(big, 'x', sizeof(big));
+    big[sizeof(big) - 1] = 0;
+    log_info("%s", big);
+}
+
+static void log_lines(void **state)
+{
+    char text[20000];
+    captured(text, sizeof(text), say_plain);
+    assert_string_equal(text, "brokerd: queue a?b?[2J\nbrokerd: error: bad 5\n");
+    captured(text, sizeof(text), say_journal);
+    assert_string_equal(text, "<4>this\n");
+    size_t len = captured(text, sizeof(text), say_long);
+    assert_true(len > 2000 && len <= 2048);
+    assert_int_equal(text[len - 1], '\n');
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(buf_grows_up_to_its_ceiling),
+        cmocka_unit_test(buf_without_a_ceiling),
+        cmocka_unit_test(buf_drops_its_front),
+        cmocka_unit_test(buf_integers_are_little_endian),
+        cmocka_unit_test(heap_against_a_linear_search),
+        cmocka_unit_test(heap_release_lets_go_of_its_nodes),
+        cmocka_unit_test(clocks_go_forward),
+        cmocka_unit_test(log_lines),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

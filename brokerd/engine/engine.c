@@ -1,0 +1,266 @@
+/* The engine's life, and the table that leads from a command to the function that applies it. */
+#include "engine.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_internal.h"
+
+enum {
+    DEFAULT_MAX_MESSAGE_BYTES = 8 << 20,
+    DEFAULT_LEASE_MS = 30000,
+    DEFAULT_MAX_QUEUES = 1000000,
+    DEFAULT_MAX_GROUPS = 1000,
+    DEFAULT_MAX_PRODUCERS = 100000,
+    DEFAULT_PRODUCER_TTL_MS = 3600000,
+};
+
+#define SET_DEFAULT(field, value)                                                                                      \
+    do {                                                                                                               \
+        if (!(field)) {                                                                                                \
+            (field) = (value);                                                                                         \
+        }                                                                                                              \
+    } while (0)
+
+struct engine *engine_new(const struct engine_options *options, const struct store_ops *store_ops, void *store,
+                          const struct sink_ops *sink_ops, void *sink)
+{
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e) {
+        return NULL;
+    }
+    e->options = *options;
+    SET_DEFAULT(e->options.max_message_bytes, DEFAULT_MAX_MESSAGE_BYTES);
+    SET_DEFAULT(e->options.default_lease_ms, DEFAULT_LEASE_MS);
+    SET_DEFAULT(e->options.max_queues, DEFAULT_MAX_QUEUES);
+    SET_DEFAULT(e->options.max_groups_per_queue, DEFAULT_MAX_GROUPS);
+    SET_DEFAULT(e->options.max_producers, DEFAULT_MAX_PRODUCERS);
+    SET_DEFAULT(e->options.producer_ttl_ms, DEFAULT_PRODUCER_TTL_MS);
+    e->ops = store_ops;
+    e->store = store;
+    e->sink_ops = sink_ops;
+    e->sink = sink;
+    e->next_queue_id = 1;
+    e->replaying = true;
+    TAILQ_INIT(&e->dispatch);
+    TAILQ_INIT(&e->spare_blocks);
+    TAILQ_INIT(&e->producers_by_use);
+    heap_init(&e->lease_timers);
+    heap_init(&e->waits);
+    heap_init(&e->delays);
+    heap_init(&e->trims);
+    buf_init(&e->scratch, 0);
+    return e;
+}
+
+void engine_free(struct engine *e)
+{
+    if (!e) {
+        return;
+    }
+    consumers_free(e);
+    struct queue *q, *next;
+    HASH_ITER(by_id, e->by_id, q, next)
+    {
+        queue_remove(e, q);
+    }
+    producers_free(e);
+    struct lease_block *b;
+    while ((b = TAILQ_FIRST(&e->spare_blocks))) {
+        TAILQ_REMOVE(&e->spare_blocks, b, of_group);
+        free(b);
+    }
+    pending_free(&e->written);
+    pending_free(&e->synced);
+    heap_release(&e->lease_timers);
+    heap_release(&e->waits);
+    heap_release(&e->delays);
+    heap_release(&e->trims);
+    buf_release(&e->scratch);
+    free(e->results);
+    free(e->sorted);
+    free(e);
+}
+
+void engine_answer(struct engine *e, const struct command *c, broker_error error)
+{
+    if (c->token.conn) {
+        struct completion done = {.type = c->type, .token = c->token, .error = error, .text = error ? e->text : NULL};
+        e->sink_ops->complete(e->sink, &done);
+    }
+}
+
+void engine_fail(struct engine *e, const struct command *c, broker_error error, uint32_t retry_ms, const char *format,
+                 ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(e->text, sizeof e->text, format, args);
+    va_end(args);
+    if (c->token.conn) {
+        struct completion done = {
+            .type = c->type, .token = c->token, .error = error, .text = e->text, .retry_ms = retry_ms};
+        e->sink_ops->complete(e->sink, &done);
+    }
+}
+
+broker_error engine_append(struct engine *e, uint8_t type, uint32_t queue, uint64_t seq, const void *body, size_t len,
+                           enum durability durability, uint64_t *index)
+{
+    uint32_t length = RECORD_HEAD_BYTES + (uint32_t)len;
+    buf_clear(&e->scratch);
+    uint8_t *record = buf_reserve(&e->scratch, pad8(length));
+    if (!record) {
+        return BROKER_NO_MEMORY;
+    }
+    struct record_head head = {.length = length, .type = type, .queue = queue, .seq = seq, .time_ms = e->now.wall.ms};
+    record_head_put(record, &head);
+    if (len) {
+        memcpy(record + RECORD_HEAD_BYTES, body, len);
+    }
+    memset(record + length, 0, pad8(length) - length);
+    return e->ops->append(e->store, record, length, durability, index);
+}
+
+void engine_append_failed(struct engine *e, const struct command *c, broker_error error)
+{
+    switch (error) {
+    case BROKER_DISK_FULL:
+        engine_fail(e, c, error, 1000,
+                    "the disk is full, down to the reserve kept for acks: free space or raise store.max_disk_bytes");
+        break;
+    case BROKER_OVERLOADED: engine_fail(e, c, error, 100, "too many bytes wait for the disk: try again"); break;
+    case BROKER_NO_MEMORY: engine_fail(e, c, error, 100, "the broker is out of memory: try again"); break;
+    default: engine_fail(e, c, error, 0, "the log refused the record: %s", broker_strerror(error)); break;
+    }
+}
+
+static void barrier(struct engine *e, const struct command *c)
+{
+    static const uint8_t nothing[8]; /* a settle of no ranges: carries no meaning but its place in the log */
+    uint64_t index;
+    if (!pending_reserve(&e->synced)) {
+        engine_append_failed(e, c, BROKER_NO_MEMORY);
+        return;
+    }
+    broker_error error = engine_append(e, RECORD_SETTLE, 0, 0, nothing, sizeof nothing, DURABILITY_SYNCED, &index);
+    if (error) {
+        engine_append_failed(e, c, error);
+        return;
+    }
+    pending_push(e, DURABILITY_SYNCED, &(struct pending){.index = index, .token = c->token, .type = c->type});
+}
+
+typedef void command_fn(struct engine *e, const struct command *c);
+
+static command_fn *const COMMANDS[COMMAND_TYPES] = {
+    [COMMAND_PUBLISH] = publish,
+    [COMMAND_SUBSCRIBE] = subscribe,
+    [COMMAND_UNSUBSCRIBE] = unsubscribe,
+    [COMMAND_CREDIT] = consumer_credit,
+    [COMMAND_HOLD] = consumer_hold,
+    [COMMAND_UNHOLD] = consumer_hold,
+    [COMMAND_LEASE] = lease,
+    [COMMAND_ACK] = settle,
+    [COMMAND_NACK] = settle,
+    [COMMAND_EXTEND] = settle,
+    [COMMAND_QUEUE_CREATE] = queue_create,
+    [COMMAND_QUEUE_ALTER] = queue_alter,
+    [COMMAND_QUEUE_DELETE] = queue_delete,
+    [COMMAND_QUEUE_PAUSE] = queue_pause,
+    [COMMAND_QUEUE_RESUME] = queue_pause,
+    [COMMAND_QUEUE_PURGE] = queue_purge,
+    [COMMAND_QUEUE_LIST] = queue_list,
+    [COMMAND_QUEUE_DESCRIBE] = queue_describe,
+    [COMMAND_GROUP_CREATE] = group_create,
+    [COMMAND_GROUP_DELETE] = group_delete,
+    [COMMAND_GROUP_SEEK] = group_seek,
+    [COMMAND_BARRIER] = barrier,
+    [COMMAND_CLOSE] = client_close,
+};
+
+void engine_submit(struct engine *e, struct now now, const struct command *c)
+{
+    e->now = now;
+    if ((unsigned)c->type >= COMMAND_TYPES) {
+        engine_fail(e, c, BROKER_UNKNOWN_COMMAND, 0, "unknown command %d", (int)c->type);
+        return;
+    }
+    COMMANDS[c->type](e, c);
+}
+
+static void earliest(const struct heap *h, uint64_t *at)
+{
+    const struct heap_node *n = heap_min(h);
+    if (n && n->key < *at) {
+        *at = n->key;
+    }
+}
+
+monotime engine_tick(struct engine *e, struct now now)
+{
+    e->now = now;
+    leases_expire(e);
+    group_run_delays(e);
+    queue_run_trims(e);
+    producers_expire(e);
+    dispatch_run(e);
+    waits_expire(e); /* after the dispatch: what came at the last moment still counts */
+    uint64_t at = UINT64_MAX;
+    earliest(&e->lease_timers, &at);
+    earliest(&e->delays, &at);
+    earliest(&e->trims, &at);
+    earliest(&e->waits, &at);
+    return TAILQ_EMPTY(&e->dispatch) ? (monotime){at} : now.mono;
+}
+
+void engine_committed(struct engine *e, struct now now, uint64_t written, uint64_t durable)
+{
+    e->now = now;
+    e->written_index = written;
+    e->durable_index = durable;
+    pending_release(e);
+}
+
+void engine_readable(struct engine *e, struct now now, uint32_t queue)
+{
+    e->now = now;
+    struct queue *q = queue_by_id(e, queue);
+    if (q) {
+        struct group *g;
+        LIST_FOREACH(g, &q->groups, of_queue)
+        {
+            if (g->reading) {
+                g->reading = false;
+                group_wake(e, g);
+            }
+        }
+    }
+}
+
+void engine_skip_damaged(struct engine *e, struct now now, uint32_t queue, uint64_t seq)
+{
+    e->now = now;
+    struct queue *q = queue_by_id(e, queue);
+    struct group *g;
+    if (q) {
+        LIST_FOREACH(g, &q->groups, of_queue)
+        {
+            group_settle(e, g, seq, seq);
+            group_wake(e, g);
+        }
+    }
+}
+
+void engine_get_stats(const struct engine *e, struct engine_stats *out)
+{
+    *out = e->stats;
+}
+
+const char *engine_queue_name(const struct engine *e, uint32_t queue)
+{
+    const struct queue *q = queue_by_id(e, queue);
+    return q ? q->name : NULL;
+}

@@ -1,0 +1,466 @@
+/* A group's position on its queue: what is settled, what came back, and moving it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_internal.h"
+
+struct group *group_find(const struct queue *q, struct name name)
+{
+    struct group *g;
+    if (!name.len) {
+        name = (struct name){.bytes = "default", .len = 7};
+    }
+    LIST_FOREACH(g, &q->groups, of_queue)
+    {
+        if (strlen(g->name) == name.len && memcmp(g->name, name.bytes, name.len) == 0) {
+            return g;
+        }
+    }
+    return NULL;
+}
+
+struct group *group_by_id(const struct queue *q, uint32_t id)
+{
+    struct group *g;
+    LIST_FOREACH(g, &q->groups, of_queue)
+    {
+        if (g->id == id) {
+            return g;
+        }
+    }
+    return NULL;
+}
+
+struct group *group_of(struct engine *e, const struct command *c, struct queue *q)
+{
+    struct group *g = group_find(q, c->group);
+    if (!g) {
+        engine_fail(e, c, BROKER_GROUP_NOT_FOUND, 0, "queue '%s' has no group '%.*s': create it first", q->name,
+                    c->group.len ? (int)c->group.len : 7, c->group.len ? c->group.bytes : "default");
+    }
+    return g;
+}
+
+struct group *group_add(struct engine *e, struct queue *q, uint32_t id, struct name name, uint64_t cursor)
+{
+    struct group *g = calloc(1, sizeof *g + name.len + 1);
+    if (!g) {
+        return NULL;
+    }
+    memcpy(g->name, name.bytes, name.len);
+    g->queue = q;
+    g->id = id;
+    g->cursor = cursor;
+    g->floor = cursor - 1;
+    seqset_init(&g->settled);
+    heap_init(&g->ready);
+    heap_init(&g->delayed);
+    TAILQ_INIT(&g->consumers);
+    TAILQ_INIT(&g->ready_consumers);
+    TAILQ_INIT(&g->blocks);
+    LIST_INSERT_HEAD(&q->groups, g, of_queue);
+    q->group_count++;
+    if (id >= q->next_group_id) {
+        q->next_group_id = id + 1;
+    }
+    e->stats.groups++;
+    return g;
+}
+
+static void drop_all_returned(struct engine *e, struct group *g)
+{
+    group_drop_returned(e, g, UINT64_MAX);
+    heap_release(&g->ready);
+    heap_release(&g->delayed);
+    heap_remove(&e->delays, &g->delay);
+}
+
+void group_remove(struct engine *e, struct group *g, broker_error why, const char *text)
+{
+    struct consumer *consumer;
+    while ((consumer = TAILQ_FIRST(&g->consumers))) {
+        consumer_end(e, consumer, why, text);
+    }
+    leases_drop(e, g, UINT64_MAX);
+    drop_all_returned(e, g);
+    seqset_release(&g->settled);
+    if (g->dispatching) {
+        TAILQ_REMOVE(&e->dispatch, g, in_dispatch);
+    }
+    struct replay_entry *r, *next;
+    HASH_ITER(hh, g->replay, r, next)
+    {
+        HASH_DEL(g->replay, r);
+        free(r);
+    }
+    LIST_REMOVE(g, of_queue);
+    g->queue->group_count--;
+    e->stats.groups--;
+    free(g);
+}
+
+/* ---- settled ----------------------------------------------------------------------------------------------------- */
+
+bool group_has_settled(const struct group *g, uint64_t seq)
+{
+    return seq <= g->floor || seqset_has(&g->settled, seq);
+}
+
+uint64_t group_next_settled(const struct group *g, uint64_t from)
+{
+    return from <= g->floor ? from : seqset_next(&g->settled, from);
+}
+
+uint64_t group_next_unsettled(const struct group *g, uint64_t from)
+{
+    return seqset_next_absent(&g->settled, from > g->floor ? from : g->floor + 1);
+}
+
+static void raise_floor(struct group *g)
+{
+    g->floor = seqset_next_absent(&g->settled, g->floor + 1) - 1;
+    seqset_drop_to(&g->settled, g->floor);
+    if (g->cursor <= g->floor) {
+        g->cursor = g->floor + 1;
+    }
+}
+
+struct dead_report {
+    struct engine *e;
+    struct queue *q;
+};
+
+static bool report(void *arg, uint64_t first, uint64_t last)
+{
+    struct dead_report *d = arg;
+    queue_report_dead(d->e, d->q, first, last);
+    return true;
+}
+
+/* [first, last] has just become settled for g and was not before. */
+static void newly_settled(struct engine *e, struct group *g, uint64_t first, uint64_t last)
+{
+    struct queue *q = g->queue;
+    if (q->settings.retention != BROKER_RETENTION_WORK) {
+        return;
+    }
+    if (q->group_count == 1) {
+        queue_report_dead(e, q, first, last);
+        return;
+    }
+    queue_each_dead(q, first, last, report, &(struct dead_report){e, q});
+}
+
+bool group_settle(struct engine *e, struct group *g, uint64_t first, uint64_t last)
+{
+    for (;;) {
+        uint64_t from = group_next_unsettled(g, first);
+        if (from > last) {
+            return true;
+        }
+        uint64_t next = seqset_next(&g->settled, from);
+        uint64_t to = next <= last ? next - 1 : last;
+        if (from == g->floor + 1) {
+            g->floor = to;
+            raise_floor(g);
+        } else if (!seqset_add(&g->settled, from, to)) {
+            return false;
+        }
+        newly_settled(e, g, from, to);
+        if (to == UINT64_MAX) {
+            return true;
+        }
+        first = to + 1;
+    }
+}
+
+/* ---- returned messages ------------------------------------------------------------------------------------------- */
+
+static void arm_delay(struct engine *e, struct group *g)
+{
+    struct heap_node *least = heap_min(&g->delayed);
+    if (least) {
+        heap_set(&e->delays, &g->delay, least->key);
+    } else {
+        heap_remove(&e->delays, &g->delay);
+    }
+}
+
+bool group_return(struct engine *e, struct group *g, uint64_t seq, uint32_t attempts, uint64_t due_wall_ms)
+{
+    if (group_has_settled(g, seq)) {
+        return true;
+    }
+    struct returned *r = malloc(sizeof *r);
+    if (!r) {
+        return false;
+    }
+    *r = (struct returned){.seq = seq, .attempts = attempts, .due_wall_ms = due_wall_ms};
+    bool pushed;
+    if (due_wall_ms > e->now.wall.ms) {
+        pushed = heap_push(&g->delayed, &r->node, e->now.mono.ms + (due_wall_ms - e->now.wall.ms));
+        arm_delay(e, g);
+        if (pushed && !heap_has(&g->delay)) { /* no memory for the timer */
+            heap_remove(&g->delayed, &r->node);
+            pushed = false;
+        }
+    } else {
+        pushed = heap_push(&g->ready, &r->node, seq);
+        group_wake(e, g);
+    }
+    if (!pushed) {
+        free(r);
+    }
+    return pushed;
+}
+
+void group_drop_returned(struct engine *e, struct group *g, uint64_t last)
+{
+    struct heap_node *n;
+    while ((n = heap_min(&g->ready)) && n->key <= last) {
+        heap_remove(&g->ready, n);
+        free(container_of(n, struct returned, node));
+    }
+    size_t n_delayed = g->delayed.len; /* by due time: refill the heap, in its own memory, with those that stay */
+    g->delayed.len = 0;
+    for (size_t i = 0; i < n_delayed; i++) {
+        n = g->delayed.nodes[i];
+        struct returned *r = container_of(n, struct returned, node);
+        n->slot = 0;
+        if (r->seq <= last) {
+            free(r);
+        } else {
+            heap_push(&g->delayed, n, n->key);
+        }
+    }
+    arm_delay(e, g);
+}
+
+void group_run_delays(struct engine *e)
+{
+    struct heap_node *timer;
+    while ((timer = heap_min(&e->delays)) && timer->key <= e->now.mono.ms) {
+        struct group *g = container_of(timer, struct group, delay);
+        struct heap_node *n;
+        while ((n = heap_min(&g->delayed)) && n->key <= e->now.mono.ms) {
+            struct returned *r = container_of(n, struct returned, node);
+            uint64_t due = n->key;
+            heap_remove(&g->delayed, n);
+            r->due_wall_ms = 0;
+            if (!heap_push(&g->ready, n, r->seq)) { /* no memory: the room in `delayed` is there, try again soon */
+                heap_push(&g->delayed, n, due + 100);
+                break;
+            }
+        }
+        arm_delay(e, g);
+        group_wake(e, g);
+    }
+}
+
+void group_wake(struct engine *e, struct group *g)
+{
+    if (!g->dispatching && !g->reading && g->ready_count && !g->queue->paused) {
+        TAILQ_INSERT_TAIL(&e->dispatch, g, in_dispatch);
+        g->dispatching = true;
+    }
+}
+
+/* ---- create, delete, move ------------------------------------------------------------------------------------------ */
+
+struct dead_collect {
+    struct seqset *set;
+    bool failed;
+};
+
+static bool collect(void *arg, uint64_t first, uint64_t last)
+{
+    struct dead_collect *d = arg;
+    d->failed = !seqset_add(d->set, first, last);
+    return !d->failed;
+}
+
+/*
+ * Put g at `cursor`. What is dead on the queue stays settled for it: it may still lie on disk, but its end was reported.
+ * For that the dead ranges are taken before g's own state is forgotten.
+ */
+static bool place(struct group *g, uint64_t cursor)
+{
+    struct seqset dead;
+    seqset_init(&dead);
+    struct dead_collect d = {.set = &dead};
+    if (cursor < g->queue->next_seq) {
+        queue_each_dead(g->queue, cursor, g->queue->next_seq - 1, collect, &d);
+    }
+    if (d.failed) {
+        seqset_release(&dead);
+        return false;
+    }
+    seqset_release(&g->settled);
+    g->settled = dead;
+    g->floor = cursor - 1;
+    g->cursor = cursor;
+    raise_floor(g);
+    return true;
+}
+
+void group_apply_seek(struct engine *e, struct group *g, uint64_t cursor)
+{
+    leases_drop(e, g, UINT64_MAX);
+    drop_all_returned(e, g);
+    if (cursor > g->floor + 1) { /* what is jumped over is settled, and may be dead with that */
+        group_settle(e, g, g->floor + 1, cursor - 1);
+    }
+    place(g, cursor);
+    group_wake(e, g);
+}
+
+struct group_record { /* body of RECORD_GROUP before the name */
+    uint32_t id;
+    uint32_t name_len;
+    uint64_t cursor;
+};
+
+static broker_error append_group(struct engine *e, struct queue *q, const struct group_record *r, const char *name,
+                                 uint64_t *index)
+{
+    uint8_t body[16 + NAME_MAX_BYTES];
+    put_u32(body, r->id);
+    put_u32(body + 4, r->name_len);
+    put_u64(body + 8, r->cursor);
+    memcpy(body + 16, name, r->name_len);
+    return engine_append(e, RECORD_GROUP, q->id, 0, body, 16 + r->name_len, DURABILITY_SYNCED, index);
+}
+
+/* Where a start leads: the seq to be handed out first. */
+static uint64_t start_cursor(struct engine *e, struct queue *q, const struct command *c)
+{
+    uint64_t end = q->next_seq, cursor = 1;
+    switch (c->u.group.start) {
+    case BROKER_START_BEGINNING: cursor = 1; break;
+    case BROKER_START_END: cursor = end; break;
+    case BROKER_START_SEQ: cursor = c->u.group.value ? c->u.group.value : 1; break;
+    case BROKER_START_TIME: cursor = e->ops->seq_at_time(e->store, q->id, c->u.group.value); break;
+    }
+    return cursor < end ? cursor : end;
+}
+
+static void answer_synced(struct engine *e, const struct command *c, uint64_t index)
+{
+    pending_push(e, DURABILITY_SYNCED, &(struct pending){.index = index, .token = c->token, .type = c->type});
+}
+
+void group_create(struct engine *e, const struct command *c)
+{
+    struct queue *q = queue_of(e, c);
+    if (!q) {
+        return;
+    }
+    if (!c->group.len || !name_is_valid(c->group.bytes, c->group.len)) {
+        engine_fail(e, c, BROKER_INVALID_ARGUMENT, 0, "a group needs a name: 1 to 255 of A-Z a-z 0-9 . _ -");
+        return;
+    }
+    if (group_find(q, c->group)) {
+        engine_fail(e, c, BROKER_GROUP_EXISTS, 0, "queue '%s' has a group '%.*s' already: seek moves it", q->name,
+                    (int)c->group.len, c->group.bytes);
+        return;
+    }
+    if (q->group_count >= e->options.max_groups_per_queue) {
+        engine_fail(e, c, BROKER_LIMIT_REACHED, 0, "queue '%s' has %u groups, the most that are allowed", q->name,
+                    q->group_count);
+        return;
+    }
+    struct group_record r = {
+        .id = q->next_group_id, .name_len = (uint32_t)c->group.len, .cursor = start_cursor(e, q, c)};
+    struct group *g = pending_reserve(&e->synced) ? group_add(e, q, r.id, c->group, q->next_seq) : NULL;
+    uint64_t index;
+    broker_error error = g ? append_group(e, q, &r, c->group.bytes, &index) : BROKER_NO_MEMORY;
+    if (error) {
+        if (g) {
+            group_remove(e, g, BROKER_OK, NULL);
+        }
+        engine_append_failed(e, c, error);
+        return;
+    }
+    place(g, r.cursor);
+    answer_synced(e, c, index);
+}
+
+void group_seek(struct engine *e, const struct command *c)
+{
+    struct queue *q = queue_of(e, c);
+    struct group *g = q ? group_of(e, c, q) : NULL;
+    if (!g) {
+        return;
+    }
+    struct group_record r = {.id = g->id, .name_len = (uint32_t)strlen(g->name), .cursor = start_cursor(e, q, c)};
+    uint64_t index;
+    broker_error error = pending_reserve(&e->synced) ? append_group(e, q, &r, g->name, &index) : BROKER_NO_MEMORY;
+    if (error) {
+        engine_append_failed(e, c, error);
+        return;
+    }
+    group_apply_seek(e, g, r.cursor);
+    answer_synced(e, c, index);
+}
+
+void group_delete(struct engine *e, const struct command *c)
+{
+    struct queue *q = queue_of(e, c);
+    struct group *g = q ? group_of(e, c, q) : NULL;
+    if (!g) {
+        return;
+    }
+    if (q->group_count == 1) {
+        engine_fail(e, c, BROKER_INVALID_ARGUMENT, 0,
+                    "'%s' is the only group of queue '%s', and a queue keeps at least one: create another first, or "
+                    "delete the queue",
+                    g->name, q->name);
+        return;
+    }
+    uint8_t body[8] = {0};
+    put_u32(body, g->id);
+    uint64_t index;
+    broker_error error = pending_reserve(&e->synced) ? engine_append(e, RECORD_GROUP_DELETE, q->id, 0, body,
+                                                                     sizeof body, DURABILITY_SYNCED, &index)
+                                                     : BROKER_NO_MEMORY;
+    if (error) {
+        engine_append_failed(e, c, error);
+        return;
+    }
+    group_apply_delete(e, g);
+    answer_synced(e, c, index);
+}
+
+void group_apply_delete(struct engine *e, struct group *g)
+{
+    if (g->queue->next_seq > 1) { /* what only this group still wanted is dead now */
+        group_settle(e, g, g->floor + 1, g->queue->next_seq - 1);
+    }
+    group_remove(e, g, BROKER_GROUP_NOT_FOUND, "the group was deleted");
+}
+
+void group_apply_record(struct engine *e, struct queue *q, uint32_t id, struct name name, uint64_t cursor)
+{
+    struct group *g = group_by_id(q, id);
+    if (g) {
+        group_apply_seek(e, g, cursor);
+    } else if ((g = group_add(e, q, id, name, q->next_seq))) {
+        place(g, cursor);
+    }
+}
+
+void group_info(const struct group *g, broker_group_info *info)
+{
+    uint64_t fresh = 0;
+    if (g->queue->visible >= g->cursor) {
+        fresh = g->queue->visible - g->cursor + 1 - seqset_count(&g->settled, g->cursor, g->queue->visible);
+    }
+    *info = (broker_group_info){.queue = g->queue->name,
+                                .name = g->name,
+                                .floor_seq = g->floor,
+                                .cursor_seq = g->cursor,
+                                .ready = fresh + g->ready.len,
+                                .leased = g->leased,
+                                .delayed = g->delayed.len,
+                                .consumers = g->consumer_count};
+}

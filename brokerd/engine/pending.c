@@ -1,0 +1,99 @@
+/* Answers that wait for the disk: two queues, one for what must be synced and one for what must be written. */
+#include <stdlib.h>
+
+#include "engine_internal.h"
+
+bool pending_reserve(struct pending_ring *r)
+{
+    if (r->tail - r->head < r->cap) {
+        return true;
+    }
+    size_t cap = r->cap ? r->cap * 2 : 64;
+    struct pending *items = malloc(cap * sizeof *items);
+    if (!items) {
+        return false;
+    }
+    size_t n = r->tail - r->head;
+    for (size_t i = 0; i < n; i++) {
+        items[i] = r->items[(r->head + i) & (r->cap - 1)];
+    }
+    free(r->items);
+    *r = (struct pending_ring){.items = items, .head = 0, .tail = n, .cap = cap};
+    return true;
+}
+
+static void item_free(struct pending *p)
+{
+    if (p->type == COMMAND_PUBLISH && p->result_count > 1) {
+        free(p->u.many);
+    } else if (p->type == COMMAND_ACK || p->type == COMMAND_NACK) {
+        free(p->u.settle.receipts);
+    }
+}
+
+void pending_free(struct pending_ring *r)
+{
+    for (; r->head != r->tail; r->head++) {
+        item_free(&r->items[r->head & (r->cap - 1)]);
+    }
+    free(r->items);
+    *r = (struct pending_ring){0};
+}
+
+void pending_push(struct engine *e, enum durability durability, const struct pending *p)
+{
+    struct pending_ring *r = durability == DURABILITY_SYNCED ? &e->synced : &e->written;
+    assert(r->tail - r->head < r->cap); /* pending_reserve came first */
+    r->items[r->tail++ & (r->cap - 1)] = *p;
+}
+
+static void complete(struct engine *e, struct pending *p)
+{
+    struct completion c = {.type = p->type, .token = p->token};
+    if (p->type == COMMAND_PUBLISH) {
+        struct queue *q = queue_by_id(e, p->queue);
+        if (q && p->last_seq > q->visible) {
+            q->visible = p->last_seq;
+            struct group *g;
+            LIST_FOREACH(g, &q->groups, of_queue)
+            {
+                group_wake(e, g);
+            }
+        }
+        c.u.publish.results = p->result_count > 1 ? p->u.many : &p->u.one;
+        c.u.publish.count = p->result_count;
+    } else if (p->type == COMMAND_ACK || p->type == COMMAND_NACK) {
+        c.u.settle.settled = p->u.settle.settled;
+        c.u.settle.stale = p->u.settle.stale;
+        c.u.settle.stale_receipts = p->u.settle.receipts;
+        c.u.settle.stale_listed = p->u.settle.listed;
+    } else if (p->type == COMMAND_QUEUE_PURGE) {
+        c.u.purge.purged = p->u.purged;
+    }
+    if (p->token.conn) {
+        e->sink_ops->complete(e->sink, &c);
+    }
+    item_free(p);
+}
+
+void pending_release(struct engine *e)
+{
+    struct pending_ring *r = &e->synced;
+    while (r->head != r->tail) {
+        struct pending p = r->items[r->head & (r->cap - 1)];
+        if (p.index > e->durable_index || p.written_index > e->written_index) {
+            break;
+        }
+        r->head++;
+        struct queue *q = p.type == COMMAND_PUBLISH && p.last_seq ? queue_by_id(e, p.queue) : NULL;
+        if (q) {
+            q->synced_pending--;
+        }
+        complete(e, &p);
+    }
+    r = &e->written;
+    while (r->head != r->tail && r->items[r->head & (r->cap - 1)].index <= e->written_index) {
+        struct pending p = r->items[r->head++ & (r->cap - 1)];
+        complete(e, &p);
+    }
+}

@@ -1,0 +1,394 @@
+/* Queues: their records, what is dead on them, log retention. The commands on them are in queue_commands.c. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_internal.h"
+
+enum { QUEUE_BODY_VERSION = 1, QUEUE_BODY_BYTES = 48 };
+
+struct queue *queue_find(struct engine *e, struct name name)
+{
+    struct queue *q;
+    HASH_FIND(by_name, e->by_name, name.bytes, name.len, q);
+    return q;
+}
+
+struct queue *queue_by_id(const struct engine *e, uint32_t id)
+{
+    struct queue *q;
+    HASH_FIND(by_id, e->by_id, &id, sizeof id, q);
+    return q;
+}
+
+struct queue *queue_of(struct engine *e, const struct command *c)
+{
+    struct queue *q = queue_find(e, c->queue);
+    if (!q) {
+        engine_fail(e, c, BROKER_QUEUE_NOT_FOUND, 0, "there is no queue '%.*s': create it first (queue create %.*s)",
+                    (int)c->queue.len, c->queue.bytes, (int)c->queue.len, c->queue.bytes);
+    }
+    return q;
+}
+
+struct queue *queue_add(struct engine *e, uint32_t id, struct name name)
+{
+    struct queue *q = calloc(1, sizeof *q + name.len + 1);
+    if (!q) {
+        return NULL;
+    }
+    memcpy(q->name, name.bytes, name.len);
+    q->id = id;
+    q->next_seq = 1;
+    q->settings = (struct queue_settings){
+        .retention = BROKER_RETENTION_WORK, .sync = BROKER_SYNC_ALWAYS, .lease_ms = e->options.default_lease_ms};
+    seqset_init(&q->gone);
+    LIST_INIT(&q->groups);
+    HASH_ADD(by_id, e->by_id, id, sizeof q->id, q);
+    if (!q->by_id.tbl) {
+        free(q);
+        return NULL;
+    }
+    HASH_ADD_KEYPTR(by_name, e->by_name, q->name, name.len, q);
+    if (!q->by_name.tbl) {
+        HASH_DELETE(by_id, e->by_id, q);
+        free(q);
+        return NULL;
+    }
+    if (id >= e->next_queue_id) {
+        e->next_queue_id = id + 1;
+    }
+    e->sorted_stale = true;
+    e->stats.queues++;
+    return q;
+}
+
+void queue_remove(struct engine *e, struct queue *q)
+{
+    struct group *g;
+    while ((g = LIST_FIRST(&q->groups))) {
+        group_remove(e, g, BROKER_QUEUE_NOT_FOUND, "the queue was deleted");
+    }
+    HASH_DELETE(by_id, e->by_id, q);
+    HASH_DELETE(by_name, e->by_name, q);
+    heap_remove(&e->trims, &q->trim);
+    seqset_release(&q->gone);
+    e->sorted_stale = true;
+    e->stats.queues--;
+    free(q);
+}
+
+/* ---- what is dead ------------------------------------------------------------------------------------------------- */
+
+/* The least seq >= from that all groups have settled, if that is within `last`; else last + 1. */
+static uint64_t next_settled_by_all(const struct queue *q, uint64_t from, uint64_t last)
+{
+    uint64_t at = from;
+    bool moved = true;
+    while (moved && at <= last) {
+        moved = false;
+        struct group *g;
+        LIST_FOREACH(g, &q->groups, of_queue)
+        {
+            uint64_t next = group_next_settled(g, at);
+            if (next > last) {
+                return last + 1;
+            }
+            if (next > at) {
+                at = next;
+                moved = true;
+            }
+        }
+    }
+    return at;
+}
+
+static uint64_t next_wanted_by_one(const struct queue *q, uint64_t from)
+{
+    uint64_t least = UINT64_MAX;
+    struct group *g;
+    LIST_FOREACH(g, &q->groups, of_queue)
+    {
+        uint64_t next = group_next_unsettled(g, from);
+        if (next < least) {
+            least = next;
+        }
+    }
+    return least;
+}
+
+/* The next dead range at or after `from`; false: none up to `last`. Not counting `gone`. */
+static bool next_dead(const struct queue *q, uint64_t from, uint64_t last, uint64_t *first, uint64_t *end)
+{
+    if (from > last) {
+        return false;
+    }
+    if (q->settings.retention == BROKER_RETENTION_LOG || !q->group_count) {
+        *first = from;
+        *end = q->trimmed < last ? q->trimmed : last;
+        return from <= q->trimmed;
+    }
+    *first = next_settled_by_all(q, from, last);
+    if (*first > last) {
+        return false;
+    }
+    uint64_t wanted = next_wanted_by_one(q, *first);
+    *end = wanted - 1 < last ? wanted - 1 : last;
+    return true;
+}
+
+void queue_each_dead(const struct queue *q, uint64_t from, uint64_t last, bool (*fn)(void *, uint64_t, uint64_t),
+                     void *arg)
+{
+    uint64_t first, end;
+    bool more = true;
+    while (more && from <= last) {
+        bool by_rule = next_dead(q, from, last, &first, &end);
+        uint64_t gone = seqset_next(&q->gone, from);
+        if (gone <= last && (!by_rule || gone < first)) {
+            first = gone;
+            end = seqset_next_absent(&q->gone, gone) - 1;
+            end = end < last ? end : last;
+            by_rule = true;
+        }
+        if (!by_rule) {
+            return;
+        }
+        more = fn(arg, first, end);
+        from = end + 1;
+    }
+}
+
+void queue_report_dead(struct engine *e, struct queue *q, uint64_t first, uint64_t last)
+{
+    while (first <= last) { /* what is in `gone` was reported already */
+        uint64_t from = seqset_next_absent(&q->gone, first);
+        if (from > last) {
+            return;
+        }
+        uint64_t next = seqset_next(&q->gone, from);
+        uint64_t to = next <= last ? next - 1 : last;
+        e->ops->dead(e->store, q->id, from, to);
+        first = to + 1;
+    }
+}
+
+void engine_live(const struct engine *e, uint32_t queue, uint64_t first, uint64_t last,
+                 void (*fn)(void *arg, uint64_t first, uint64_t last), void *arg)
+{
+    const struct queue *q = queue_by_id(e, queue);
+    while (q && first <= last) {
+        uint64_t dead_first, dead_end;
+        bool dead = next_dead(q, first, last, &dead_first, &dead_end);
+        uint64_t gone = seqset_next(&q->gone, first);
+        if (gone <= last && (!dead || gone < dead_first)) {
+            dead_first = gone;
+            dead_end = seqset_next_absent(&q->gone, gone) - 1;
+            dead = true;
+        }
+        if (!dead) {
+            fn(arg, first, last);
+            return;
+        }
+        if (dead_first > first) {
+            fn(arg, first, dead_first - 1);
+        }
+        if (dead_end >= last) {
+            return;
+        }
+        first = dead_end + 1;
+    }
+}
+
+/* ---- state changes, alike for commands and for the log's replay ---------------------------------------------------- */
+
+bool queue_encode(const struct queue_settings *s, bool paused, struct name name, struct buf *out)
+{
+    uint8_t *p = buf_reserve(out, QUEUE_BODY_BYTES + name.len);
+    if (!p) {
+        return false;
+    }
+    memset(p, 0, QUEUE_BODY_BYTES);
+    p[0] = QUEUE_BODY_VERSION;
+    p[1] = (uint8_t)s->retention;
+    p[2] = (uint8_t)s->sync;
+    p[3] = paused;
+    put_u32(p + 4, s->lease_ms);
+    put_u32(p + 8, s->max_message_bytes);
+    put_u64(p + 16, s->log_max_age_ms);
+    put_u64(p + 24, s->log_max_bytes);
+    put_u64(p + 32, s->log_max_messages);
+    put_u32(p + 44, (uint32_t)name.len);
+    memcpy(p + QUEUE_BODY_BYTES, name.bytes, name.len);
+    out->len += QUEUE_BODY_BYTES + name.len;
+    return true;
+}
+
+struct gone_collect {
+    struct seqset gone;
+    uint64_t trimmed;
+};
+
+static bool collect_gone(void *arg, uint64_t first, uint64_t last)
+{
+    struct gone_collect *c = arg;
+    if (first <= c->trimmed + 1) {
+        c->trimmed = last > c->trimmed ? last : c->trimmed;
+        return true;
+    }
+    return seqset_add(&c->gone, first, last);
+}
+
+/* The rule of what is dead changes: remember what the old one had reported. */
+static void change_retention(struct engine *e, struct queue *q, broker_retention to)
+{
+    if (q->settings.retention == to || q->next_seq == 1) {
+        q->settings.retention = to;
+        return;
+    }
+    if (to == BROKER_RETENTION_LOG) {
+        struct gone_collect c = {.trimmed = q->trimmed};
+        seqset_init(&c.gone);
+        queue_each_dead(q, q->trimmed + 1, q->next_seq - 1, collect_gone, &c);
+        seqset_release(&q->gone);
+        q->gone = c.gone;
+        q->trimmed = c.trimmed;
+        q->settings.retention = to;
+        return;
+    }
+    struct group *g;
+    LIST_FOREACH(g, &q->groups, of_queue)
+    { /* no group asks again for what log retention let go */
+        if (g->floor < q->trimmed) {
+            group_settle(e, g, g->floor + 1, q->trimmed);
+        }
+    }
+    q->settings.retention = to; /* everything up to `trimmed` is reported and settled; report what the new rule adds */
+    uint64_t first = q->trimmed + 1, last = q->next_seq - 1, dead_first, dead_end;
+    while (next_dead(q, first, last, &dead_first, &dead_end)) {
+        queue_report_dead(e, q, dead_first, dead_end);
+        first = dead_end + 1;
+    }
+}
+
+broker_error queue_apply_record(struct engine *e, uint32_t id, const uint8_t *body, size_t len, const char **text)
+{
+    if (len < QUEUE_BODY_BYTES || body[0] != QUEUE_BODY_VERSION || get_u32(body + 44) > len - QUEUE_BODY_BYTES ||
+        !name_is_valid((const char *)body + QUEUE_BODY_BYTES, get_u32(body + 44))) {
+        *text = "a queue's settings are malformed";
+        return BROKER_MALFORMED;
+    }
+    struct name name = {.bytes = (const char *)body + QUEUE_BODY_BYTES, .len = get_u32(body + 44)};
+    broker_retention retention = (broker_retention)body[1];
+    if ((retention != BROKER_RETENTION_WORK && retention != BROKER_RETENTION_LOG) || body[2] < BROKER_SYNC_ALWAYS ||
+        body[2] > BROKER_SYNC_NONE) {
+        *text = "a queue's retention or sync setting is unknown";
+        return BROKER_MALFORMED;
+    }
+    struct queue *q = queue_by_id(e, id);
+    if (!q) {
+        if (queue_find(e, name)) {
+            *text = "two queues have one name";
+            return BROKER_MALFORMED;
+        }
+        q = queue_add(e, id, name);
+        struct name def = {.bytes = "default", .len = 7};
+        if (!q || !group_add(e, q, 0, def, 1)) {
+            *text = "out of memory";
+            return BROKER_NO_MEMORY;
+        }
+    }
+    change_retention(e, q, retention);
+    q->settings.sync = (broker_sync)body[2];
+    q->settings.lease_ms = get_u32(body + 4);
+    q->settings.max_message_bytes = get_u32(body + 8);
+    q->settings.log_max_age_ms = get_u64(body + 16);
+    q->settings.log_max_bytes = get_u64(body + 24);
+    q->settings.log_max_messages = get_u64(body + 32);
+    q->paused = body[3];
+    return BROKER_OK;
+}
+
+void queue_apply_delete(struct engine *e, struct queue *q)
+{
+    e->ops->queue_gone(e->store, q->id);
+    producers_forget_queue(e, q->id);
+    queue_remove(e, q);
+}
+
+void queue_apply_purge(struct engine *e, struct queue *q, uint64_t last)
+{
+    struct group *g;
+    LIST_FOREACH(g, &q->groups, of_queue)
+    {
+        leases_drop(e, g, last);
+        group_drop_returned(e, g, last);
+        group_settle(e, g, g->floor + 1, last);
+    }
+    if (q->settings.retention == BROKER_RETENTION_LOG) {
+        queue_apply_trim(e, q, last);
+    }
+}
+
+void queue_apply_trim(struct engine *e, struct queue *q, uint64_t last)
+{
+    if (last <= q->trimmed) {
+        return;
+    }
+    queue_report_dead(e, q, q->trimmed + 1, last);
+    q->trimmed = last;
+    seqset_drop_to(&q->gone, last);
+    struct group *g;
+    LIST_FOREACH(g, &q->groups, of_queue)
+    {
+        group_drop_returned(e, g, last);
+        if (g->floor < last) {
+            group_settle(e, g, g->floor + 1, last);
+        }
+    }
+}
+
+/* ---- log retention --------------------------------------------------------------------------------------------------- */
+
+static bool has_log_limit(const struct queue *q)
+{
+    const struct queue_settings *s = &q->settings;
+    return s->retention == BROKER_RETENTION_LOG && (s->log_max_age_ms || s->log_max_bytes || s->log_max_messages);
+}
+
+void queue_arm_trim(struct engine *e, struct queue *q, uint64_t at_ms)
+{
+    if (has_log_limit(q) && (!heap_has(&q->trim) || q->trim.key > at_ms)) {
+        heap_set(&e->trims, &q->trim, at_ms); /* no memory: the next publish arms it */
+    }
+}
+
+static void trim(struct engine *e, struct queue *q)
+{
+    const struct queue_settings *s = &q->settings;
+    uint64_t before = s->log_max_age_ms && e->now.wall.ms > s->log_max_age_ms ? e->now.wall.ms - s->log_max_age_ms : 0;
+    uint64_t last = e->ops->trim_point(e->store, q->id, before, s->log_max_bytes, s->log_max_messages);
+    if (last > q->visible) {
+        last = q->visible; /* nothing goes before its publish was answered */
+    }
+    if (last > q->trimmed) {
+        uint8_t body[8];
+        uint64_t index;
+        put_u64(body, last);
+        if (engine_append(e, RECORD_TRIM, q->id, 0, body, sizeof body, DURABILITY_LAZY, &index) == BROKER_OK) {
+            queue_apply_trim(e, q, last);
+        }
+    }
+    if (s->log_max_age_ms && q->trimmed + 1 < q->next_seq) {
+        queue_arm_trim(e, q, e->now.mono.ms + AGE_PAUSE_MS);
+    }
+}
+
+void queue_run_trims(struct engine *e)
+{
+    struct heap_node *n;
+    while ((n = heap_min(&e->trims)) && n->key <= e->now.mono.ms) {
+        struct queue *q = container_of(n, struct queue, trim);
+        heap_remove(&e->trims, n);
+        trim(e, q);
+    }
+}

@@ -1,0 +1,261 @@
+#include "seqset.h"
+
+#include <roaring/roaring.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire.h"
+
+struct seqset_part {
+    uint32_t upper;
+    roaring_bitmap_t *bits;
+};
+
+enum { ADDS_BETWEEN_COMPRESSIONS = 65536 };
+
+void seqset_init(struct seqset *s)
+{
+    memset(s, 0, sizeof *s);
+}
+
+void seqset_release(struct seqset *s)
+{
+    for (uint32_t i = 0; i < s->count; i++) {
+        roaring_bitmap_free(s->parts[i].bits);
+    }
+    free(s->parts);
+    seqset_init(s);
+}
+
+/* The first part whose upper half is not less than `upper`. */
+static uint32_t part_at_least(const struct seqset *s, uint32_t upper)
+{
+    uint32_t i = 0;
+    while (i < s->count && s->parts[i].upper < upper) {
+        i++;
+    }
+    return i;
+}
+
+static roaring_bitmap_t *part_make(struct seqset *s, uint32_t upper)
+{
+    uint32_t i = part_at_least(s, upper);
+    if (i < s->count && s->parts[i].upper == upper) {
+        return s->parts[i].bits;
+    }
+    if (s->count == s->cap) {
+        uint32_t cap = s->cap ? s->cap * 2 : 1;
+        struct seqset_part *parts = realloc(s->parts, cap * sizeof *parts);
+        if (!parts) {
+            return NULL;
+        }
+        s->parts = parts;
+        s->cap = cap;
+    }
+    roaring_bitmap_t *bits = roaring_bitmap_create();
+    if (!bits) {
+        return NULL;
+    }
+    memmove(&s->parts[i + 1], &s->parts[i], (s->count - i) * sizeof *s->parts);
+    s->parts[i] = (struct seqset_part){.upper = upper, .bits = bits};
+    s->count++;
+    return bits;
+}
+
+bool seqset_add(struct seqset *s, uint64_t first, uint64_t last)
+{
+    for (uint64_t at = first; at <= last;) {
+        uint64_t end = at | UINT32_MAX;
+        if (end > last) {
+            end = last;
+        }
+        roaring_bitmap_t *bits = part_make(s, (uint32_t)(at >> 32));
+        if (!bits) {
+            return false;
+        }
+        roaring_bitmap_add_range_closed(bits, (uint32_t)at, (uint32_t)end);
+        if (end == UINT64_MAX) {
+            break;
+        }
+        at = end + 1;
+    }
+    if (seqset_empty(s) || first < s->least) {
+        s->least = first;
+    }
+    if (last > s->most) {
+        s->most = last;
+    }
+    if (++s->adds >= ADDS_BETWEEN_COMPRESSIONS) {
+        s->adds = 0;
+        for (uint32_t i = 0; i < s->count; i++) {
+            roaring_bitmap_run_optimize(s->parts[i].bits);
+        }
+    }
+    return true;
+}
+
+bool seqset_has(const struct seqset *s, uint64_t seq)
+{
+    if (seq > s->most || seq < s->least) {
+        return false;
+    }
+    uint32_t i = part_at_least(s, (uint32_t)(seq >> 32));
+    return i < s->count && s->parts[i].upper == seq >> 32 && roaring_bitmap_contains(s->parts[i].bits, (uint32_t)seq);
+}
+
+void seqset_drop_to(struct seqset *s, uint64_t last)
+{
+    if (seqset_empty(s) || last < s->least) {
+        return;
+    }
+    if (last >= s->most) {
+        seqset_release(s);
+        return;
+    }
+    uint32_t whole = part_at_least(s, (uint32_t)(last >> 32));
+    for (uint32_t i = 0; i < whole; i++) {
+        roaring_bitmap_free(s->parts[i].bits);
+    }
+    s->count -= whole;
+    memmove(s->parts, s->parts + whole, s->count * sizeof *s->parts);
+    if (s->count && s->parts[0].upper == last >> 32) {
+        roaring_bitmap_remove_range_closed(s->parts[0].bits, 0, (uint32_t)last);
+    }
+    s->least = last + 1;
+}
+
+uint64_t seqset_next(const struct seqset *s, uint64_t from)
+{
+    if (seqset_empty(s) || from > s->most) {
+        return UINT64_MAX;
+    }
+    for (uint32_t i = part_at_least(s, (uint32_t)(from >> 32)); i < s->count; i++) {
+        uint64_t base = (uint64_t)s->parts[i].upper << 32;
+        uint32_t low = base < from ? (uint32_t)from : 0;
+        roaring_uint32_iterator_t it;
+        roaring_init_iterator(s->parts[i].bits, &it);
+        if (roaring_move_uint32_iterator_equalorlarger(&it, low)) {
+            return base | it.current_value;
+        }
+    }
+    return UINT64_MAX;
+}
+
+/* Within one bitmap: the least value >= from that is absent, by doubling and halving; 2^32 if there is none. */
+static uint64_t bits_next_absent(const roaring_bitmap_t *bits, uint64_t from)
+{
+    const uint64_t end = (uint64_t)UINT32_MAX + 1;
+    uint64_t present = from, step = 1; /* [from, present) is present */
+    while (present < end) {
+        uint64_t to = present + step < end ? present + step : end;
+        if (!roaring_bitmap_contains_range(bits, present, to)) {
+            uint64_t low = present, high = to; /* an absent one is in [low, high) */
+            while (high - low > 1) {
+                uint64_t middle = low + (high - low) / 2;
+                if (roaring_bitmap_contains_range(bits, low, middle)) {
+                    low = middle;
+                } else {
+                    high = middle;
+                }
+            }
+            return low;
+        }
+        present = to;
+        step *= 2;
+    }
+    return end;
+}
+
+uint64_t seqset_next_absent(const struct seqset *s, uint64_t from)
+{
+    while (seqset_has(s, from)) {
+        uint32_t i = part_at_least(s, (uint32_t)(from >> 32));
+        uint64_t base = (uint64_t)s->parts[i].upper << 32;
+        from = base + bits_next_absent(s->parts[i].bits, from - base);
+    }
+    return from;
+}
+
+uint64_t seqset_count(const struct seqset *s, uint64_t first, uint64_t last)
+{
+    uint64_t n = 0;
+    for (uint32_t i = part_at_least(s, (uint32_t)(first >> 32)); i < s->count && first <= last; i++) {
+        uint64_t base = (uint64_t)s->parts[i].upper << 32, top = base | UINT32_MAX;
+        if (base > last) {
+            break;
+        }
+        uint64_t from = base > first ? base : first, to = top < last ? top : last;
+        n += roaring_bitmap_range_cardinality(s->parts[i].bits, from - base, to - base + 1);
+    }
+    return n;
+}
+
+bool seqset_save(const struct seqset *s, struct buf *out)
+{
+    if (!buf_put_u32(out, s->count)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < s->count; i++) {
+        const roaring_bitmap_t *bits = s->parts[i].bits;
+        size_t n = roaring_bitmap_portable_size_in_bytes(bits);
+        uint8_t *p;
+        if (!buf_put_u32(out, s->parts[i].upper) || !buf_put_u32(out, (uint32_t)n) || !(p = buf_reserve(out, n))) {
+            return false;
+        }
+        roaring_bitmap_portable_serialize(bits, (char *)p);
+        out->len += n;
+    }
+    return true;
+}
+
+/* Roaring's reader trusts what is inside a container: read back what was loaded and compare, so that bytes a bitmap would never
+   have written are refused. */
+static bool bitmap_is_sound(const roaring_bitmap_t *bits, const uint8_t *bytes, size_t n)
+{
+    if (roaring_bitmap_portable_size_in_bytes(bits) != n) {
+        return false;
+    }
+    char *again = malloc(n);
+    bool same = again && roaring_bitmap_portable_serialize(bits, again) == n && memcmp(again, bytes, n) == 0;
+    free(again);
+    return same;
+}
+
+size_t seqset_load(struct seqset *s, const uint8_t *bytes, size_t len)
+{
+    if (len < 4) {
+        return 0;
+    }
+    uint32_t parts = get_u32(bytes);
+    size_t at = 4;
+    for (uint32_t i = 0; i < parts; i++) {
+        if (len - at < 8 || len - at - 8 < get_u32(bytes + at + 4)) {
+            return 0;
+        }
+        uint32_t upper = get_u32(bytes + at), n = get_u32(bytes + at + 4);
+        at += 8;
+        roaring_bitmap_t *bits = roaring_bitmap_portable_deserialize_safe((const char *)bytes + at, n);
+        if (!bits) {
+            return 0;
+        }
+        bool rising = s->count == 0 || s->parts[s->count - 1].upper < upper;
+        struct seqset_part *grown = NULL;
+        if (rising && bitmap_is_sound(bits, bytes + at, n) && !roaring_bitmap_is_empty(bits)) {
+            grown = realloc(s->parts, (s->count + 1) * sizeof *s->parts);
+        }
+        if (!grown) {
+            roaring_bitmap_free(bits);
+            return 0;
+        }
+        s->parts = grown;
+        s->cap = s->count + 1;
+        s->parts[s->count++] = (struct seqset_part){.upper = upper, .bits = bits};
+        uint64_t base = (uint64_t)upper << 32;
+        if (s->count == 1) {
+            s->least = base | roaring_bitmap_minimum(bits);
+        }
+        s->most = base | roaring_bitmap_maximum(bits);
+        at += n;
+    }
+    return at;
+}
