@@ -71,10 +71,9 @@ static bool scan_head(struct scan *s, uint64_t *skip, uint64_t *nested)
     return true;
 }
 
-/* Is there exactly one element, no deeper than MAP_DEPTH_MAX and of no more than MAP_ELEMENTS_MAX parts? */
-static bool scan_one(const uint8_t *body, size_t len)
+const uint8_t *wire_skip(const uint8_t *p, const uint8_t *end)
 {
-    struct scan s = {.p = body, .end = body + len};
+    struct scan s = {.p = p, .end = end};
     uint64_t left[MAP_DEPTH_MAX + 1]; /* elements still to come, by depth */
     int depth = 0;
 
@@ -87,18 +86,43 @@ static bool scan_one(const uint8_t *body, size_t len)
         left[depth]--;
         uint64_t skip, nested;
         if (++s.elements > MAP_ELEMENTS_MAX || !scan_head(&s, &skip, &nested))
-            return false;
+            return NULL;
         uint64_t rest = (uint64_t)(s.end - s.p);
         if (skip > rest || nested > rest) /* an element takes at least a byte */
-            return false;
+            return NULL;
         s.p += skip;
         if (nested > 0) {
             if (depth == MAP_DEPTH_MAX || nested > MAP_ELEMENTS_MAX - s.elements)
-                return false;
+                return NULL;
             left[++depth] = nested;
         }
     }
-    return s.p == s.end;
+    return s.p;
+}
+
+const uint8_t *wire_skip_map(const uint8_t *p, const uint8_t *end, uint32_t *pairs)
+{
+    struct scan s = {.p = p, .end = end};
+    uint64_t skip, nested;
+    bool map = p < end && ((*p & 0xf0) == 0x80 || *p == 0xde || *p == 0xdf);
+
+    if (!map || !scan_head(&s, &skip, &nested))
+        return NULL;
+    *pairs = (uint32_t)(nested / 2);
+    return s.p;
+}
+
+const uint8_t *wire_skip_text(const uint8_t *p, const uint8_t *end, const char **text, size_t *len)
+{
+    struct scan s = {.p = p, .end = end};
+    uint64_t skip, nested;
+    bool string = p < end && ((*p & 0xe0) == 0xa0 || (*p >= 0xd9 && *p <= 0xdb));
+
+    if (!string || !scan_head(&s, &skip, &nested) || skip > (uint64_t)(end - s.p))
+        return NULL;
+    *text = (const char *)s.p;
+    *len = (size_t)skip;
+    return s.p + skip;
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------------ */
@@ -125,7 +149,7 @@ broker_error wire_map_open(struct wire_map *m, const uint8_t *body, size_t len)
         return BROKER_MALFORMED;
     }
     size_t offset = 0;
-    if (!scan_one(body, len)) {
+    if (wire_skip(body, body + len) != body + len) {
         say(m, "the control body is not one msgpack map nested at most %d deep", MAP_DEPTH_MAX);
         return BROKER_MALFORMED;
     }

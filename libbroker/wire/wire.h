@@ -232,6 +232,13 @@ bool wire_map_str(struct wire_map *m, const char *key, size_t max_len, const cha
 bool wire_map_has(const struct wire_map *m, const char *key);
 const msgpack_object *wire_map_find(const struct wire_map *m, const char *key);
 
+/* wire_skip: past the one msgpack element at p; NULL if it is malformed, nested deeper than 8, or does not end before
+   `end`. wire_skip_map: past a map's head, *pairs of it follow. wire_skip_text: past a string, which *text and *len say. No
+   allocation: for headers, which other programs wrote. */
+const uint8_t *wire_skip(const uint8_t *p, const uint8_t *end);
+const uint8_t *wire_skip_map(const uint8_t *p, const uint8_t *end, uint32_t *pairs);
+const uint8_t *wire_skip_text(const uint8_t *p, const uint8_t *end, const char **text, size_t *len);
+
 /* Writing: msgpack-c's packer on an sbuffer; these spare the repetition. */
 void pack_key_u64(msgpack_packer *pk, const char *key, uint64_t value);
 void pack_key_bool(msgpack_packer *pk, const char *key, bool value);

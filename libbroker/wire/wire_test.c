@@ -482,6 +482,34 @@ static void map_hostile_bytes(void **state)
     }
 }
 
+static void skip_walks_headers(void **state)
+{
+    static const uint8_t headers[] = {0x83, 0xa1, 'a',  0xa2, 'x',  'y',  0xa1, 'b',
+                                      0x92, 0x01, 0xc0, 0x05, 0xd9, 0x01, 'z'};
+    const uint8_t *end = headers + sizeof(headers), *p;
+    const char *text = NULL;
+    size_t len = 0;
+    uint32_t pairs = 0;
+
+    assert_ptr_equal(wire_skip(headers, end), end);
+    assert_null(wire_skip(headers, end - 1));
+    assert_null(wire_skip(end, end));
+    p = wire_skip_map(headers, end, &pairs);
+    assert_ptr_equal(p, headers + 1);
+    assert_int_equal(pairs, 3);
+    p = wire_skip_text(wire_skip_text(p, end, &text, &len), end, &text, &len);
+    assert_int_equal(len, 2);
+    assert_memory_equal(text, "xy", 2);
+    p = wire_skip(wire_skip_text(p, end, &text, &len), end);
+    assert_null(wire_skip_text(p, end, &text, &len)); /* a number is no text */
+    p = wire_skip_text(wire_skip(p, end), end, &text, &len);
+    assert_ptr_equal(p, end);
+    assert_memory_equal(text, "z", 1);
+    assert_null(wire_skip_map(headers + 1, end, &pairs));
+    assert_null(wire_skip_text(end, end, &text, &len));
+    assert_null(wire_skip_text(end - 3, end - 1, &text, &len));
+}
+
 static void error_body(void **state)
 {
     msgpack_sbuffer sb;
@@ -523,6 +551,7 @@ int main(void)
         cmocka_unit_test(map_refuses),
         cmocka_unit_test(map_bomb),
         cmocka_unit_test(map_hostile_bytes),
+        cmocka_unit_test(skip_walks_headers),
         cmocka_unit_test(error_body),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

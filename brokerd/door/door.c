@@ -1,0 +1,303 @@
+#include "door.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire.h"
+
+enum {
+    LEASE_MS_MAX = 86400000,
+    WAIT_MS_MAX = 3600000,
+    LEASE_MESSAGES_MAX = 1024,
+    RANGE_COUNT_MAX = 1 << 20,
+    SHUTDOWN_RETRY_MS = 1000,
+    LIMIT_RETRY_MS = 1000,
+};
+
+const struct identity identity_anyone = {"anyone", PERMISSION_ALL};
+
+struct door {
+    struct door_options options;
+    struct engine *engine;
+    const struct sink_ops *sink_ops;
+    void *sink;
+    bool draining;
+};
+
+/* One command on its way through; `c` is a copy that a check may complete. */
+struct visit {
+    const struct door *door;
+    struct door_session *session;
+    struct command c;
+    broker_error error;
+    uint32_t retry_ms;
+    char text[256];
+};
+
+__attribute__((format(printf, 3, 4))) static bool refuse(struct visit *v, broker_error error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(v->text, sizeof(v->text), format, args);
+    va_end(args);
+    v->error = error;
+    return false;
+}
+
+static bool in_range(struct visit *v, const char *what, uint64_t value, uint64_t min, uint64_t max)
+{
+    if (value >= min && value <= max)
+        return true;
+    return refuse(v, BROKER_INVALID_ARGUMENT, "%s is %" PRIu64 "; give %" PRIu64 " to %" PRIu64, what, value, min, max);
+}
+
+/* What a peer called a name may be anything: shown shortened and harmless. */
+static const char *printable(struct name name, char out[72])
+{
+    size_t n = name.len < 64 ? name.len : 64;
+    for (size_t i = 0; i < n; i++)
+        out[i] = name.bytes[i] >= 0x20 && name.bytes[i] < 0x7f ? name.bytes[i] : '?';
+    memcpy(out + n, name.len > 64 ? "..." : "", name.len > 64 ? 4 : 1);
+    return out;
+}
+
+static bool check_name(struct visit *v, const char *what, struct name name)
+{
+    char shown[72];
+    if (name_is_valid(name.bytes, name.len))
+        return true;
+    if (name.len == 0)
+        return refuse(v, BROKER_INVALID_ARGUMENT, "the %s has no name; give 1..255 of A-Z a-z 0-9 . _ -", what);
+    if (name.len > NAME_MAX_BYTES)
+        return refuse(v, BROKER_INVALID_ARGUMENT, "%s name '%s' has %zu bytes; at most %u are allowed", what,
+                      printable(name, shown), name.len, NAME_MAX_BYTES);
+    return refuse(v, BROKER_INVALID_ARGUMENT,
+                  "%s name '%s' is not valid; give A-Z a-z 0-9 . _ - and no '.' at the start", what,
+                  printable(name, shown));
+}
+
+/* ---- checks of single commands -------------------------------------------------------------------------------------- */
+
+static bool check_publish(struct visit *v)
+{
+    if (v->c.u.publish.len == 0)
+        return refuse(v, BROKER_INVALID_ARGUMENT, "a publish of no messages; give at least one");
+    return in_range(v, "sync", v->c.u.publish.sync, BROKER_SYNC_DEFAULT, BROKER_SYNC_NONE);
+}
+
+static bool check_stream(struct visit *v)
+{
+    if (v->c.token.stream == 0)
+        return refuse(v, BROKER_INVALID_ARGUMENT, "subscription id is 0; give another number");
+    return true;
+}
+
+static bool check_subscribe(struct visit *v)
+{
+    uint32_t max = v->door->options.max_subscriptions;
+    if (!check_stream(v) || !in_range(v, "lease_ms", v->c.u.subscribe.lease_ms, 0, LEASE_MS_MAX))
+        return false;
+    if (max && v->session->subscriptions > max) {
+        v->retry_ms = LIMIT_RETRY_MS;
+        return refuse(
+            v, BROKER_LIMIT_REACHED,
+            "this connection has %u subscriptions, as many as limits.subscriptions allows; end one or use another "
+            "connection",
+            max);
+    }
+    return true;
+}
+
+static bool check_lease(struct visit *v)
+{
+    uint32_t max = v->door->options.max_waiting_leases, max_bytes = v->door->options.max_batch_bytes;
+    if (!in_range(v, "max", v->c.u.lease.max_messages, 1, LEASE_MESSAGES_MAX) ||
+        !in_range(v, "lease_ms", v->c.u.lease.lease_ms, 0, LEASE_MS_MAX) ||
+        !in_range(v, "wait_ms", v->c.u.lease.wait_ms, 0, WAIT_MS_MAX))
+        return false;
+    if (max && v->session->waiting_leases > max) {
+        v->retry_ms = LIMIT_RETRY_MS;
+        return refuse(
+            v, BROKER_LIMIT_REACHED,
+            "%u lease requests of this connection are waiting, as many as limits.waiting_leases allows; wait for an "
+            "answer",
+            max);
+    }
+    if (max_bytes && (v->c.u.lease.max_bytes == 0 || v->c.u.lease.max_bytes > max_bytes))
+        v->c.u.lease.max_bytes = max_bytes;
+    return true;
+}
+
+static bool check_settle(struct visit *v)
+{
+    uint32_t max = v->door->options.max_settle_ranges;
+    if (v->c.u.settle.count == 0)
+        return refuse(v, BROKER_INVALID_ARGUMENT, "no receipts; give at least one range");
+    if (max && v->c.u.settle.count > max)
+        return refuse(v, BROKER_TOO_LARGE, "%zu receipt ranges; give at most %u in one request", v->c.u.settle.count,
+                      max);
+    for (size_t i = 0; i < v->c.u.settle.count; i++) {
+        const struct receipt_range *r = &v->c.u.settle.ranges[i];
+        if (!in_range(v, "count of a receipt range", r->count, 1, RANGE_COUNT_MAX))
+            return false;
+        if (r->first > UINT64_MAX - r->count)
+            return refuse(v, BROKER_INVALID_ARGUMENT, "receipt range of %u from %" PRIu64 " goes past the last number",
+                          r->count, r->first);
+    }
+    return v->c.type != COMMAND_EXTEND || in_range(v, "lease_ms", v->c.u.settle.lease_ms, 1, LEASE_MS_MAX);
+}
+
+static bool check_settings(struct visit *v)
+{
+    const broker_queue_settings *s = v->c.u.queue.settings;
+    uint32_t max = v->door->options.max_message_bytes;
+    if (!s)
+        return true;
+    if ((s->set & BROKER_SET_RETENTION) &&
+        !in_range(v, "retention", s->retention, BROKER_RETENTION_WORK, BROKER_RETENTION_LOG))
+        return false;
+    if ((s->set & BROKER_SET_SYNC) && !in_range(v, "sync", s->sync, BROKER_SYNC_ALWAYS, BROKER_SYNC_NONE))
+        return false;
+    if ((s->set & BROKER_SET_LEASE_MS) && !in_range(v, "lease_ms", s->lease_ms, 1, LEASE_MS_MAX))
+        return false;
+    if ((s->set & BROKER_SET_MAX_MESSAGE_BYTES) && s->max_message_bytes != 0)
+        return in_range(v, "max_message_bytes", s->max_message_bytes, RECORD_HEAD_BYTES, max ? max : RECORD_MAX_BYTES);
+    return true;
+}
+
+static bool check_list(struct visit *v)
+{
+    char shown[72];
+    struct name names[] = {v->c.u.list.prefix, v->c.u.list.after};
+    for (int i = 0; i < 2; i++)
+        if (names[i].len > NAME_MAX_BYTES)
+            return refuse(v, BROKER_INVALID_ARGUMENT, "%s '%s' has %zu bytes; at most %u are allowed",
+                          i ? "after" : "prefix", printable(names[i], shown), names[i].len, NAME_MAX_BYTES);
+    return in_range(v, "limit", v->c.u.list.limit, 1,
+                    v->door->options.max_list ? v->door->options.max_list : UINT32_MAX);
+}
+
+static bool check_start(struct visit *v)
+{
+    if (!in_range(v, "start", v->c.u.group.start, BROKER_START_BEGINNING, BROKER_START_TIME))
+        return false;
+    return v->c.u.group.start != BROKER_START_SEQ || in_range(v, "value", v->c.u.group.value, 1, UINT64_MAX);
+}
+
+/* ---- the table ------------------------------------------------------------------------------------------------------ */
+
+enum naming { NO_NAME, QUEUE, QUEUE_AND_GROUP }; /* an empty group means "default" */
+
+static const struct rule {
+    enum naming naming;
+    unsigned permission;
+    bool while_draining;
+    bool (*check)(struct visit *v);
+} COMMANDS[COMMAND_TYPES] = {
+    [COMMAND_PUBLISH] = {QUEUE, PERMISSION_PUBLISH, false, check_publish},
+    [COMMAND_SUBSCRIBE] = {QUEUE_AND_GROUP, PERMISSION_CONSUME, false, check_subscribe},
+    [COMMAND_UNSUBSCRIBE] = {NO_NAME, PERMISSION_NONE, true, check_stream},
+    [COMMAND_CREDIT] = {NO_NAME, PERMISSION_NONE, true, NULL},
+    [COMMAND_HOLD] = {NO_NAME, PERMISSION_NONE, true, NULL},
+    [COMMAND_UNHOLD] = {NO_NAME, PERMISSION_NONE, true, NULL},
+    [COMMAND_LEASE] = {QUEUE_AND_GROUP, PERMISSION_CONSUME, false, check_lease},
+    [COMMAND_ACK] = {NO_NAME, PERMISSION_CONSUME, true, check_settle},
+    [COMMAND_NACK] = {NO_NAME, PERMISSION_CONSUME, true, check_settle},
+    [COMMAND_EXTEND] = {NO_NAME, PERMISSION_CONSUME, true, check_settle},
+    [COMMAND_QUEUE_CREATE] = {QUEUE, PERMISSION_MANAGE, false, check_settings},
+    [COMMAND_QUEUE_ALTER] = {QUEUE, PERMISSION_MANAGE, false, check_settings},
+    [COMMAND_QUEUE_DELETE] = {QUEUE, PERMISSION_MANAGE, false, NULL},
+    [COMMAND_QUEUE_PAUSE] = {QUEUE, PERMISSION_MANAGE, false, NULL},
+    [COMMAND_QUEUE_RESUME] = {QUEUE, PERMISSION_MANAGE, false, NULL},
+    [COMMAND_QUEUE_PURGE] = {QUEUE, PERMISSION_MANAGE, false, NULL},
+    [COMMAND_QUEUE_LIST] = {NO_NAME, PERMISSION_OBSERVE, false, check_list},
+    [COMMAND_QUEUE_DESCRIBE] = {QUEUE, PERMISSION_OBSERVE, false, NULL},
+    [COMMAND_GROUP_CREATE] = {QUEUE_AND_GROUP, PERMISSION_MANAGE, false, check_start},
+    [COMMAND_GROUP_DELETE] = {QUEUE_AND_GROUP, PERMISSION_MANAGE, false, NULL},
+    [COMMAND_GROUP_SEEK] = {QUEUE_AND_GROUP, PERMISSION_MANAGE, false, check_start},
+    [COMMAND_BARRIER] = {NO_NAME, PERMISSION_NONE, true, NULL},
+    [COMMAND_CLOSE] = {NO_NAME, PERMISSION_NONE, true, NULL},
+};
+
+static bool admit(struct visit *v)
+{
+    const struct command *c = &v->c;
+    if ((unsigned)c->type >= COMMAND_TYPES)
+        return refuse(v, BROKER_UNKNOWN_COMMAND, "command %d is not known to this broker", (int)c->type);
+    const struct rule *rule = &COMMANDS[c->type];
+    if (v->door->draining && !rule->while_draining) {
+        v->retry_ms = SHUTDOWN_RETRY_MS;
+        return refuse(v, BROKER_SHUTTING_DOWN, "the broker is shutting down; connect again later");
+    }
+    if (rule->permission) {
+        const struct identity *who = v->session && v->session->identity ? v->session->identity : &identity_anyone;
+        if ((who->permissions & rule->permission) != rule->permission)
+            return refuse(v, BROKER_FORBIDDEN, "'%.64s' is not permitted to do this; ask for the permission",
+                          who->name);
+    }
+    if (rule->naming != NO_NAME && !check_name(v, "queue", c->queue))
+        return false;
+    if (rule->naming == QUEUE_AND_GROUP && c->group.len > 0 && !check_name(v, "group", c->group))
+        return false;
+    return !rule->check || rule->check(v);
+}
+
+static bool is_answered(enum command_type type)
+{
+    return type != COMMAND_CREDIT && type != COMMAND_HOLD && type != COMMAND_UNHOLD && type != COMMAND_CLOSE;
+}
+
+void door_submit(struct door *d, struct door_session *session, struct now now, const struct command *c)
+{
+    struct visit v = {.door = d, .session = session, .c = *c};
+    /* Counted before the check and, whether refused here or by the engine, taken back by door_completed. */
+    if (session && c->type == COMMAND_SUBSCRIBE)
+        session->subscriptions++;
+    if (session && c->type == COMMAND_LEASE)
+        session->waiting_leases++;
+    if (admit(&v)) {
+        engine_submit(d->engine, now, &v.c);
+        return;
+    }
+    if (c->token.conn == 0 || !is_answered(c->type))
+        return;
+    struct completion done = {
+        .type = c->type, .token = c->token, .error = v.error, .text = v.text, .retry_ms = v.retry_ms};
+    d->sink_ops->complete(d->sink, &done);
+}
+
+void door_completed(struct door_session *session, const struct completion *c)
+{
+    if ((c->type == COMMAND_SUBSCRIBE && c->error) || (c->type == COMMAND_UNSUBSCRIBE && !c->error))
+        door_ended(session);
+    if (c->type == COMMAND_LEASE && session->waiting_leases > 0)
+        session->waiting_leases--;
+}
+
+void door_ended(struct door_session *session)
+{
+    if (session->subscriptions > 0)
+        session->subscriptions--;
+}
+
+void door_drain(struct door *d)
+{
+    d->draining = true;
+}
+
+struct door *door_new(const struct door_options *options, struct engine *engine, const struct sink_ops *sink_ops,
+                      void *sink)
+{
+    struct door *d = malloc(sizeof(*d));
+    if (d)
+        *d = (struct door){.options = *options, .engine = engine, .sink_ops = sink_ops, .sink = sink};
+    return d;
+}
+
+void door_free(struct door *d)
+{
+    free(d);
+}

@@ -1,0 +1,188 @@
+/*
+ * libbroker against a broker that says anything: the input is what the broker sends, all of it there before the client
+ * asks for something, and then the end of the connection. The client must come back from every call, with an error or not.
+ */
+#include <broker/broker.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+
+static char folder[] = "/tmp/broker-fuzz-XXXXXX", path[64], url[80];
+static int listener = -1;
+
+static void clean_up(void)
+{
+    unlink(path);
+    rmdir(folder);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+
+    if (!mkdtemp(folder))
+        abort();
+    snprintf(path, sizeof(path), "%s/socket", folder);
+    snprintf(url, sizeof(url), "unix:%s", path);
+    snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+    listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (listener < 0 || bind(listener, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(listener, 8) != 0)
+        abort();
+    atexit(clean_up);
+    return 0;
+}
+
+/* HELLO's answer, as a fuzzer would take long to find: {"server": "x", "max_frame": 1 MiB, "max_message": 1 MiB}. */
+static const uint8_t welcome[] = "\x34\0\0\0\x81\0\0\0\1\0\0\0\0\0\0\0\x84\xa6server\xa1x\xa9max_"
+                                 "frame\xce\0\x10\0\0\xabmax_message\xce\0\x10\0\0\xa5"
+                                 "epoch\x01";
+
+static bool on_queue(void *arg, const broker_queue_info *q)
+{
+    CHECK(q->name && strlen(q->name) < 70000);
+    return true;
+}
+
+static bool on_group(void *arg, const broker_group_info *g)
+{
+    CHECK(g->name && g->queue);
+    return true;
+}
+
+static bool on_header(void *arg, const char *name, size_t name_len, const char *value, size_t value_len)
+{
+    static volatile size_t sum;
+    for (size_t i = 0; i < name_len; i++)
+        sum += (uint8_t)name[i];
+    for (size_t i = 0; i < value_len; i++)
+        sum += (uint8_t)value[i];
+    return true;
+}
+
+/* Touch every byte: ASan sees what does not belong to the message. */
+static void look_at(const broker_msg *m)
+{
+    size_t len = 0;
+    const uint8_t *body = broker_msg_body(m, &len);
+    static volatile size_t sum;
+
+    for (size_t i = 0; i < len; i++)
+        sum += body[i];
+    const char *key = broker_msg_key(m, &len);
+    for (size_t i = 0; key && i < len; i++)
+        sum += (uint8_t)key[i];
+    broker_msg_each_header(m, on_header, NULL);
+    (void)broker_msg_header(m, "a", &len);
+    (void)broker_msg_raw_headers(m, &len);
+    broker_msg *kept = broker_msg_keep(m);
+    CHECK(!kept || (broker_msg_seq(kept) == broker_msg_seq(m) && broker_msg_attempt(kept) == broker_msg_attempt(m)));
+    broker_msg_free(kept);
+}
+
+static void on_message(void *arg, broker_subscription *s, const broker_msg *m)
+{
+    look_at(m);
+}
+
+static unsigned confirms;
+
+static void on_confirm(void *arg, broker_error error, const broker_publish_result *result)
+{
+    confirms++;
+    CHECK(error != BROKER_OK || result);
+}
+
+static void publish_some(broker *b, unsigned count)
+{
+    broker_message m = BROKER_OPTIONS_INIT(broker_message);
+
+    confirms = 0;
+    for (unsigned i = 0; i < count; i++) {
+        m.body = "hello";
+        m.body_len = i % 6;
+        CHECK(broker_publish_async(b, "q", &m, NULL, on_confirm, NULL) == BROKER_OK);
+    }
+    (void)broker_flush(b);
+}
+
+static void consume_some(broker *b)
+{
+    broker_subscribe_options o = BROKER_OPTIONS_INIT(broker_subscribe_options);
+    broker_subscription *s = NULL;
+    const broker_msg *m;
+
+    o.ack = BROKER_ACK_MANUAL;
+    if (broker_subscribe(b, "q", &o, NULL, NULL, NULL, &s) != BROKER_OK)
+        return;
+    for (int i = 0; i < 64 && broker_receive(s, 100, &m) == BROKER_OK; i++) {
+        look_at(m);
+        if (i % 3 == 0)
+            broker_nack(b, m, 5);
+        else
+            broker_ack(b, m);
+    }
+    (void)broker_flush(b);
+    (void)broker_unsubscribe(s);
+}
+
+static void administer(broker *b)
+{
+    broker_stats stats = BROKER_OPTIONS_INIT(broker_stats);
+    uint64_t number;
+
+    (void)broker_queue_list(b, "", on_queue, NULL);
+    (void)broker_queue_describe(b, "q", on_queue, on_group, NULL);
+    (void)broker_get_stats(b, &stats);
+    CHECK(memchr(stats.version, '\0', sizeof(stats.version)));
+    (void)broker_queue_purge(b, "q", &number);
+    (void)broker_ping(b, &number);
+}
+
+static void use(broker *b, unsigned how)
+{
+    uint32_t count = 0;
+
+    switch (how % 5) {
+    case 0: publish_some(b, 1 + how / 5 % 8); break;
+    case 1: consume_some(b); break;
+    case 2: (void)broker_lease(b, "q", NULL, 10, 0, 100, on_message, NULL, &count); break;
+    case 3: administer(b); break;
+    default:
+        (void)broker_ack_receipt(b, 7);
+        (void)broker_nack_receipt(b, 8, 0);
+        break;
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
+{
+    struct input in = {bytes, len};
+    uint8_t how = (uint8_t)input_number(&in, 1);
+    broker_options o = BROKER_OPTIONS_INIT(broker_options);
+    broker *b = NULL;
+
+    if (in.len > 60000) /* what a socket's buffer takes in one go */
+        return 0;
+    o.url = url;
+    o.no_reconnect = true;
+    o.timeout_ms = 2000;
+    o.max_message_bytes = 1 << 20;
+    if (broker_open(&b, &o) != BROKER_OK)
+        return 0;
+    int peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (peer < 0)
+        abort();
+    if (!(how & 0x80) && send(peer, welcome, sizeof(welcome) - 1, MSG_NOSIGNAL) < 0)
+        abort();
+    if (in.len > 0 && send(peer, in.bytes, in.len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)in.len)
+        abort();
+    shutdown(peer, SHUT_WR);
+    use(b, how & 0x7f);
+    CHECK(broker_error_text(b));
+    broker_close(b);
+    close(peer);
+    return 0;
+}

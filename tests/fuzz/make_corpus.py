@@ -1,0 +1,209 @@
+#!/usr/bin/python3
+"""Writes the seed inputs in corpus/: small ones that get a fuzzer past the first checks. Run it again after a change of
+the protocol; what a fuzzer found and was mended is kept beside them as found-*."""
+
+import os
+import struct
+import sys
+
+import msgpack
+
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
+PREAMBLE = b"BRKD\x01\x00\x00\x00"
+
+
+def write(target, name, data):
+    folder = os.path.join(HERE, target)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, name), "wb") as f:
+        f.write(data)
+
+
+def padded(data):
+    return data + bytes(-len(data) % 8)
+
+
+def record(body=b"", key=b"", headers=b"", due=None, expire=None, ident=b"", producer=None, priority=0, kind=1, queue=0, seq=0):
+    flags = (1 if due is not None else 0) | (2 if expire is not None else 0) | (4 if producer else 0)
+    if producer:
+        ident = struct.pack("<QQ", *producer)
+    times = b"".join(struct.pack("<Q", t) for t in (due, expire) if t is not None)
+    length = 40 + len(times) + len(ident) + len(key) + len(headers) + len(body)
+    head = struct.pack(
+        "<IIBBBBIQQHHI", length, 0, kind, flags, priority, len(ident), queue, seq, 0, len(key), 0, len(headers)
+    )
+    return padded(head + times + ident + key + headers + body)
+
+
+def frame(kind, body=b"", correlation=1, stream=0, flags=0):
+    if isinstance(body, dict):
+        body = msgpack.packb(body)
+    return struct.pack("<IBBHII", len(body), kind, flags, 0, correlation, stream) + body
+
+
+def queue_name(name):
+    return padded(struct.pack("<H", len(name)) + name)
+
+
+RECORDS = {
+    "plain": record(b"hello"),
+    "empty": record(),
+    "key-headers": record(b"body", key=b"k1", headers=msgpack.packb({"a": "b", "n": 1})),
+    "due-expire": record(b"later", due=1800000000000, expire=1900000000000, priority=9),
+    "id": record(b"x", ident=b"order-17"),
+    "producer": record(b"x", producer=(0x1122334455667788, 1)),
+    "not-a-message": record(b"x", kind=2),
+}
+
+
+def wire():
+    for name, data in RECORDS.items():
+        write("record", name, b"\x00" + data)
+    write("record", "spec", b"\x01" + bytes([15, 3]) + struct.pack("<QQQQHHH", 5, 6, 7, 8, 0, 3, 1) + b"key" + b"\x80" + b"body")
+    write("record", "spec-id", b"\x01" + bytes([8, 9]) + struct.pack("<HHH", 4, 3, 4) + b"id-1key" + b"\x81\xa1a\x01" + b"body")
+    write("frame", "head", b"\x00" + frame(0x30, correlation=7, flags=1))
+    write("frame", "range", b"\x01" + struct.pack("<QIIHHI", 5, 0, 3, 6, 1, 100))
+    write("frame", "name", b"\x02" + b"orders.eu_1-a")
+    write("frame", "crc", b"\x03" + struct.pack("<H", 4) + b"123456789")
+    maps = {
+        "empty": {},
+        "queue": {"queue": "jobs", "lease_ms": 30000, "on_send": True},
+        "settings": {"queue": "jobs", "retention": "log", "sync": "interval", "log_max_age_ms": 1 << 40},
+        "hello": {"client": "demo", "version": "0.1.0", "features": ["a", "b"], "heartbeat_ms": 10000},
+        "types": {"queue": 1, "code": "x", "text": None, "lease_ms": -1, "limit": 1.5, "features": [[[[]]]], "on_send": b"\0"},
+        "error": {"code": 6, "text": "no queue", "scope": "request", "retry_ms": 0},
+    }
+    for name, value in maps.items():
+        write("map", name, msgpack.packb(value))
+    write("map", "bomb-array", b"\x81\xa1a" + b"\xdd\xff\xff\xff\xff")
+    write("map", "bomb-deep", b"\x81\xa1a" + b"\x91" * 64 + b"\xc0")
+    write("map", "long-string", b"\x81\xdb\x7f\xff\xff\xffabc")
+    write("map", "our-error", b"\xc1\x06\x00no queue \"x\"")
+
+
+# ---- the engine's start-up
+
+
+def queue_record_body(name=b"q", retention=1, paused=0, log_max=0):
+    return struct.pack("<BBBBIIIQQQII", 1, retention, 1, paused, 30000, 0, 0, 0, 0, log_max, 0, len(name)) + name
+
+
+def seqset(*seqs):
+    """Settled messages: one part, a portable roaring bitmap with one array container."""
+    if not seqs:
+        return struct.pack("<I", 0)
+    bits = struct.pack("<IIHHI", 12346, 1, 0, len(seqs) - 1, 16) + b"".join(struct.pack("<H", s) for s in seqs)
+    return struct.pack("<III", 1, 0, len(bits)) + bits
+
+
+def snapshot(groups=1, settled=(), returned=(), producers=0, retention=1):
+    out = struct.pack("<IIII", 1, 3, 1, producers)
+    body = queue_record_body(retention=retention)
+    out += struct.pack("<II", 2, len(body)) + body + struct.pack("<QQII", 10, 0, 1 + groups, groups) + seqset()
+    for i in range(groups):
+        name = b"default" if i == 0 else b"b"
+        out += struct.pack("<IIQQII", i + 1, len(name), 2, 8, len(returned), 0) + name + seqset(*settled)
+        out += b"".join(struct.pack("<QQII", seq, due, attempt, 0) for seq, due, attempt in returned)
+    for i in range(producers):
+        out += struct.pack("<QIIQ", i + 1, 2, 0, 7) + struct.pack("<QQQ", 1, 1, 7) * 8
+    return out
+
+
+def engine_input(snapshot_bytes=b"", records=(), commands=()):
+    out = struct.pack("<H", len(snapshot_bytes)) + snapshot_bytes + bytes([len(records)])
+    for kind, queue, seq, body in records:
+        head = struct.pack("<BHBBH", kind, len(body), queue, seq, 1000)
+        out += head + (b"\0" if kind == 1 else b"") + body
+    for command in commands:  # a step byte, then type, what, number
+        out += bytes(command)
+    return out
+
+
+def engine():
+    q = (5, 2, 0, queue_record_body())
+    message = [(1, 2, n, b"body") for n in (1, 2, 3)]
+    commands = [[1, 12, 1, 3], [1, 0, 2, 5, 1, 1] + [65] * 20, [4], [1, 1, 2, 1], [1, 3, 2, 200], [1, 6, 2, 5], [1, 7, 0, 1], [4], [241, 17, 2, 9]]
+    write("engine", "empty", engine_input(commands=commands))
+    write("engine", "queue", engine_input(records=[q, *message], commands=commands))
+    write("engine", "settles", engine_input(records=[
+        q, *message,
+        (7, 2, 0, struct.pack("<IIQ", 2, 1, 1) + b"b"),
+        (4, 2, 0, struct.pack("<IIQQ", 1, 0, 1, 3)),
+        (2, 2, 0, struct.pack("<IIQQ", 1, 1, 2, 2)),
+        (3, 2, 0, struct.pack("<IIQQII", 1, 1, 3, 1700000000000, 2, 0)),
+        (4, 2, 0, struct.pack("<IIQII", 1, 1, 3, 3, 0)),
+        (9, 2, 0, struct.pack("<Q", 1)), (10, 2, 0, struct.pack("<Q", 1)),
+        (8, 2, 0, struct.pack("<II", 2, 0)), (6, 2, 0, b""),
+    ], commands=commands))
+    for name, made in {
+        "snapshot": snapshot(),
+        "snapshot-groups": snapshot(groups=2, settled=(4, 6), returned=((3, 0, 2), (5, 1700000005000, 3))),
+        "snapshot-producers": snapshot(producers=2, retention=2),
+    }.items():
+        write("engine", name, engine_input(made, message, commands))
+
+
+# ---- configuration
+
+
+def conf():
+    with open(os.path.join(HERE, "..", "..", "..", "conf", "brokerd.ini"), "rb") as f:
+        lines = [line for line in f.read().split(b"\n") if line and not line.startswith((b"#", b";"))]
+    write("conf", "all", b"\x00" + b"\n".join(lines))
+    write("conf", "broken", b"\x00[tcp]\nlisten = 127.0.0.1:x\n[nosuch]\nkey\n= 5\n[store\nsegment = 1 QiB\n")
+    for i, text in enumerate((b"store.segment=1 MiB", b"tcp.listen=[::1]:7440 *:0", b"log.level=loud", b"=", b"tcp.unix_mode=0999", b"x.y=z")):
+        write("conf", f"set-{i}", b"\x01" + text)
+    for i, text in enumerate((b"127.0.0.1:7440, [::1]:0 *:1", b":7440", b"[::1", b"host:99999")):
+        write("conf", f"address-{i}", b"\x02" + text)
+    write("conf", "words", b"\x03--data\n/tmp/x\n--listen\n127.0.0.1:0\n--set\ntcp.heartbeat=1s\n--check")
+    write("conf", "words-fsck", b"\x03--fsck\n/tmp/x\n--quarantine\n--json")
+
+
+# ---- what a broker may send
+
+RESPONSE = 0x80
+
+
+def delivered(*bodies, first_receipt=64, attempts=None):
+    out = struct.pack("<IIQ", len(bodies), 1 if attempts else 0, first_receipt)
+    if attempts:
+        out += padded(b"".join(struct.pack("<I", a) for a in attempts))
+    for i, body in enumerate(bodies):
+        out += record(body, key=b"k", headers=msgpack.packb({"a": "b", "n": 1}), queue=1, seq=i + 1)
+    return out
+
+
+def client():
+    publish_range = struct.pack("<QIIHHI", 1, 0, 1, 0, 0, 0)
+    error = frame(0xFF, {"code": 6, "text": "no queue", "scope": "request", "retry_ms": 5}, 2)
+    queue = {"name": "q", "id": 1, "retention": "work", "sync": "always", "lease_ms": 5, "paused": False, "first_seq": 1, "last_seq": 2, "messages": 1, "bytes": 9, "groups": 1, "consumers": 0}
+    group = {"name": "default", "floor_seq": 0, "cursor_seq": 1, "ready": 1, "leased": 0, "delayed": 0, "consumers": 0}
+    stats = {"uptime_ms": 1, "cpu_us": 2, "rss_bytes": 3, "version": "0.1.0", "syncs": 9}
+    settled = struct.pack("<IIQ", 1, 1, 64)
+    made = {
+        "publish": (0, frame(0x30 | RESPONSE, publish_range, 2)),
+        "publish-several": (20, frame(0x30 | RESPONSE, struct.pack("<QIIHHI", 1, 0, 3, 0, 1, 0) + struct.pack("<QIIHHI", 0, 3, 2, 15, 0, 100), 2)),
+        "publish-error": (0, error),
+        "subscribe": (1, frame(0x20 | RESPONSE, b"", 2, 1) + frame(0x43, delivered(b"one", b"two", b""), 0, 1)
+                      + frame(0x43, delivered(b"again", first_receipt=128, attempts=[2]), 0, 1) + frame(0x31 | RESPONSE, settled, 3) + frame(0x32 | RESPONSE, settled, 4)),
+        "ended": (1, frame(0x20 | RESPONSE, b"", 2, 1) + frame(0x44, {"code": 6, "text": "deleted"}, 0, 1)),
+        "lease": (2, frame(0x22 | RESPONSE, delivered(b"one", b"two", attempts=[1, 7]), 2)),
+        "lease-empty": (2, frame(0x22 | RESPONSE, delivered(), 2)),
+        "admin": (3, frame(0x16 | RESPONSE, {"queues": [queue, queue], "more": False}, 2) + frame(0x17 | RESPONSE, {"queue": queue, "groups": [group]}, 3)
+                  + frame(0x03 | RESPONSE, stats, 4) + frame(0x15 | RESPONSE, {"purged": 3}, 5) + frame(0x02 | RESPONSE, {}, 6)),
+        "receipts": (4, frame(0x31 | RESPONSE, struct.pack("<II", 1, 0), 2) + frame(0x32 | RESPONSE, struct.pack("<IIQ", 0, 1, 8), 3)),
+        "goaway": (0, frame(0x41, b"", 0) + frame(0x42, {"code": 21, "text": "bye"}, 0)),
+        "connection-error": (0, frame(0xFF, {"code": 2, "text": "bad", "scope": "connection", "retry_ms": 0}, 0)),
+        "hello-refused": (0x80, frame(0xFF, {"code": 4, "text": "version", "scope": "connection", "retry_ms": 0}, 1)),
+        "hello": (0x80, frame(0x01 | RESPONSE, {"server": "brokerd", "version": "9", "epoch": 3, "heartbeat_ms": 10000, "max_frame": 17825792, "max_message": 8388608, "features": []}, 1)),
+    }
+    for name, (how, data) in made.items():
+        write("client", name, bytes([how]) + data)
+
+
+if __name__ == "__main__":
+    wire()
+    engine()
+    conf()
+    client()
+    print("wrote", HERE, file=sys.stderr)

@@ -1,0 +1,242 @@
+#include "history.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void history_setup(struct history *h, uint64_t seed, const struct history_options *options)
+{
+    struct world *w = &h->world;
+    *h = (struct history){.steps = 0};
+    world_init(w, seed * 2 + 1, options->trace);
+    struct rng *rng = &w->rng;
+    w->believe = options->believe;
+    w->disk->plant_skip_sync = options->plant_skip_sync;
+    h->steps = (uint32_t)rng_between(rng, 80, 300);
+    h->queues = (uint32_t)rng_between(rng, 1, MODEL_QUEUES);
+    h->crash_permille = (uint32_t)(rng_percent(rng, 20) ? 2 : rng_between(rng, 5, 40));
+    h->large_percent = (uint32_t)(rng_percent(rng, 50) ? 0 : rng_between(rng, 1, 30));
+    h->control_percent = (uint32_t)rng_between(rng, 1, 12);
+    h->fault_percent = rng_percent(rng, 15) ? 3 : 0;
+    h->idempotence = rng_percent(rng, 30);
+    static const uint64_t limits[] = {0, 0, 512 << 10, 1 << 20};
+    w->disk->capacity = limits[rng_below(rng, 4)];
+    w->model.may_refuse = w->disk->capacity != 0 || h->fault_percent != 0;
+    w->engine_options.producer_ttl_ms = 1000000000000u;
+    w->store_options.clean_below_percent = (uint32_t)(rng_percent(rng, 50) ? 30 : 70);
+    w->store_options.spare_bytes = rng_percent(rng, 50) ? 256 << 10 : 64 << 10;
+    w->store_options.checkpoint_bytes = rng_percent(rng, 50) ? 64 << 10 : 16 << 10;
+    for (uint32_t i = 0; i < PRODUCERS; i++) {
+        h->producers[i] = (struct producer){.id = rng_next(rng) | 1,
+                                            .next_number = 1 + rng_below(rng, 3),
+                                            .queue = (uint32_t)rng_below(rng, h->queues),
+                                            .sync = rng_percent(rng, 80) ? BROKER_SYNC_DEFAULT : BROKER_SYNC_ALWAYS};
+    }
+}
+
+static bool history_is_over(const struct history *h)
+{
+    return model_failed(&h->world.model);
+}
+
+/* ---- accidents ------------------------------------------------------------------------------------------------------------ */
+
+/* Two recoveries of the same bytes give the same broker. */
+static void recover_again(struct history *h)
+{
+    struct world *w = &h->world;
+    struct buf first, second;
+    buf_init(&first, 0);
+    buf_init(&second, 0);
+    if (!engine_snapshot(w->engine, &first))
+        abort();
+    world_die(w, false);
+    if (world_start(w)) {
+        world_observe(w, false);
+        if (!engine_snapshot(w->engine, &second))
+            abort();
+        if (first.len != second.len || memcmp(first.bytes, second.bytes, first.len) != 0)
+            model_fail(&w->model, "recovering twice gave two different states (%zu and %zu bytes)", first.len, second.len);
+    }
+    buf_release(&first);
+    buf_release(&second);
+}
+
+/* Start, perhaps die while starting, start again ... until a process lives and the model has looked at it. */
+static void history_start(struct history *h)
+{
+    struct world *w = &h->world;
+    struct rng *rng = &w->rng;
+    for (uint32_t tries = 0; !history_is_over(h); tries++) {
+        if (tries < 4 && rng_percent(rng, 25)) {
+            w->disk->cut_after = w->disk->changing_calls + rng_between(rng, 1, 12);
+            w->disk->cut_bytes = rng_percent(rng, 50) ? rng_between(rng, 1, 16) * 4096 : 0;
+        }
+        if (world_start(w) && !world_is_dying(w)) {
+            w->disk->cut_after = 0;
+            world_observe(w, rng_percent(rng, 50));
+            if (!world_is_dying(w))
+                break;
+        }
+        if (history_is_over(h))
+            return;
+        if (tries > 2)
+            w->disk->fault.call = DISK_CALL_NONE;
+        if (tries > 20) {
+            model_fail(&w->model, "the broker does not start: %s", w->report);
+            return;
+        }
+        client_remember_unanswered(h);
+        world_die(w, rng_percent(rng, 50));
+    }
+    if (!history_is_over(h) && h->idempotence && w->disk->fault.call == DISK_CALL_NONE && rng_percent(rng, 30))
+        recover_again(h);
+}
+
+static void history_die(struct history *h)
+{
+    client_remember_unanswered(h);
+    world_die(&h->world, rng_percent(&h->world.rng, 60));
+    history_start(h);
+}
+
+/* A crash between two steps, or one that is armed and strikes at some disk call to come. */
+static void accident(struct history *h)
+{
+    struct world *w = &h->world;
+    if (rng_percent(&w->rng, 40)) {
+        history_die(h);
+        return;
+    }
+    w->disk->cut_after = w->disk->changing_calls + rng_between(&w->rng, 1, 30);
+    w->disk->cut_bytes = rng_percent(&w->rng, 50) ? rng_between(&w->rng, 1, 16) * 4096 : 0;
+}
+
+static void disk_trouble(struct history *h)
+{
+    struct rng *rng = &h->world.rng;
+    struct disk_fault *fault = &h->world.disk->fault;
+    *fault = (struct disk_fault){.call = (enum disk_call)rng_between(rng, DISK_CALL_CREATE, DISK_CALL_COUNT - 1),
+                                 .nth = rng_between(rng, 1, 6),
+                                 .error = rng_percent(rng, 50) ? EIO : ENOSPC,
+                                 .stays = rng_percent(rng, 20)};
+    if (fault->call == DISK_CALL_READ) /* what cannot be read is reported; it may never count as lost */
+        fault->call = DISK_CALL_WRITE;
+    model_trace(&h->world.model, "disk trouble: call %d, error %d", fault->call, fault->error);
+}
+
+/* ---- the history -------------------------------------------------------------------------------------------------------------- */
+
+static void pass_some_time(struct history *h)
+{
+    struct rng *rng = &h->world.rng;
+    uint64_t what = rng_below(rng, 100);
+    world_pass_time(&h->world, what < 60 ? rng_below(rng, 20) : what < 95 ? rng_below(rng, 1000) : rng_below(rng, 20000));
+    if (rng_percent(rng, 1))
+        h->world.now.wall.ms += rng_below(rng, 3600000); /* somebody set the clock */
+}
+
+static void history_step(struct history *h)
+{
+    struct world *w = &h->world;
+    struct rng *rng = &w->rng;
+    w->model.now = w->now;
+    if (rng_below(rng, 1000) < h->crash_permille) {
+        accident(h);
+        return;
+    }
+    if (rng_percent(rng, h->fault_percent))
+        disk_trouble(h);
+    if (rng_percent(rng, h->control_percent)) {
+        client_administer(h);
+        return;
+    }
+    uint64_t what = rng_below(rng, 100);
+    if (what < 18)
+        client_publish(h);
+    else if (what < 32)
+        client_consume(h);
+    else if (what < 44)
+        client_settle(h);
+    else if (what < 52)
+        pass_some_time(h);
+    else
+        world_step(w);
+}
+
+static void create_some_queues(struct history *h)
+{
+    for (uint32_t i = 0; i < h->queues && !world_is_dying(&h->world); i++)
+        client_administer(h);
+}
+
+/* Quiet at last: nothing may be missing, and an orderly stop brings all of it back. */
+static void history_finish(struct history *h)
+{
+    struct world *w = &h->world;
+    w->disk->cut_after = 0;
+    w->disk->fault.call = DISK_CALL_NONE;
+    w->disk->capacity = 0;
+    if (!world_settle(w))
+        model_fail(&w->model, "the store does not come to rest");
+    if (world_is_dying(w) && !history_is_over(h))
+        history_die(h);
+    if (!history_is_over(h))
+        client_drain(h);
+    if (history_is_over(h))
+        return;
+    world_stop(w);
+    if (history_is_over(h))
+        return;
+    client_remember_unanswered(h);
+    world_die(w, false);
+    if (world_start(w))
+        world_observe(w, true);
+}
+
+static void history_result_of(const struct history *h, struct history_result *r)
+{
+    const struct world *w = &h->world;
+    *r = (struct history_result){
+        .step = h->step,
+        .steps = h->steps,
+        .starts = w->starts,
+        .cuts = w->cuts,
+        .kills = w->kills,
+        .broken_starts = w->broken_starts,
+        .delivered = w->model.delivered,
+        .confirmed = w->model.confirmed,
+        .settled = w->model.settled,
+        .duplicates = w->model.duplicates,
+        .refused = w->model.refused,
+        .lost = w->model.lost,
+        .disk_calls = w->disk->changing_calls,
+    };
+    memcpy(r->failure, w->model.failure, sizeof(r->failure));
+}
+
+bool history_run(uint64_t seed, const struct history_options *options, struct history_result *result)
+{
+    struct history *h = malloc(sizeof(*h));
+    if (!h)
+        abort();
+    history_setup(h, seed, options);
+    history_start(h);
+    if (!history_is_over(h))
+        create_some_queues(h);
+    for (h->step = 1; h->step <= h->steps && !history_is_over(h); h->step++) {
+        if (options->trace)
+            printf("step %u, %llu ms\n", h->step, (unsigned long long)h->world.now.mono.ms);
+        if (world_is_dying(&h->world))
+            history_die(h);
+        else
+            history_step(h);
+    }
+    if (!history_is_over(h))
+        history_finish(h);
+    history_result_of(h, result);
+    world_release(&h->world);
+    free(h);
+    return result->failure[0] == 0;
+}

@@ -1,0 +1,284 @@
+/* What commands other than publishes and settles do to the model when they take effect, and when they are confirmed. */
+#include <stdlib.h>
+
+#include "model.h"
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static void settings_merge(broker_queue_settings *to, const broker_queue_settings *from)
+{
+    if (!from)
+        return;
+    if (from->set & BROKER_SET_RETENTION)
+        to->retention = from->retention;
+    if (from->set & BROKER_SET_SYNC)
+        to->sync = from->sync;
+    if (from->set & BROKER_SET_LEASE_MS)
+        to->lease_ms = from->lease_ms;
+    if (from->set & BROKER_SET_LOG_MAX_AGE_MS)
+        to->log_max_age_ms = from->log_max_age_ms;
+    if (from->set & BROKER_SET_LOG_MAX_BYTES)
+        to->log_max_bytes = from->log_max_bytes;
+    if (from->set & BROKER_SET_LOG_MAX_MESSAGES)
+        to->log_max_messages = from->log_max_messages;
+}
+
+static void queue_created(struct model_queue *q, const broker_queue_settings *settings)
+{
+    q->settings = (broker_queue_settings){
+        .retention = BROKER_RETENTION_WORK, .sync = BROKER_SYNC_ALWAYS, .lease_ms = 30000};
+    settings_merge(&q->settings, settings);
+    q->settings_was = q->settings;
+    q->exists = true;
+    q->paused = q->paused_was = false;
+    q->groups[0].exists = q->groups[0].was = true;
+    q->groups[0].top_first = 0;
+}
+
+static void queue_purged(struct model *m, struct model_queue *q)
+{
+    for (uint64_t i = 0; i < q->count; i++) {
+        for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
+            if (!q->groups[g].exists)
+                continue;
+            struct slot *s = &q->groups[g].slots[i];
+            if (s->state != SLOT_SETTLED)
+                slot_settle(s, SURVIVES_NOTHING);
+            s->leased = false;
+        }
+        q->messages[i].maybe_gone = true;
+    }
+}
+
+/* Where a start leads: at least *low and at most *high. A start by time is exact to blocks only, and never late. */
+static void start_range(const struct model_queue *q, broker_start start, uint64_t value, uint64_t *low, uint64_t *high)
+{
+    uint64_t end = q->count + 1;
+    *low = *high = 1;
+    if (start == BROKER_START_END)
+        *low = *high = end;
+    else if (start == BROKER_START_SEQ)
+        *low = *high = value == 0 ? 1 : value < end ? value : end;
+    else if (start == BROKER_START_TIME) {
+        while (*high < end && q->messages[*high - 1].time_ms < value)
+            (*high)++;
+    }
+}
+
+static void group_placed(struct model *m, struct model_queue *q, struct model_group *g, uint64_t low, uint64_t high,
+                         bool fresh)
+{
+    for (uint64_t seq = 1; seq <= q->count; seq++) {
+        struct slot *s = &g->slots[seq - 1];
+        enum slot_state before = s->state == SLOT_SETTLED && s->settled < SURVIVES_POWER ? SLOT_FREE : s->state;
+        uint32_t deliveries = fresh ? 0 : s->deliveries;
+        enum slot_state state = SLOT_WANTED;
+        if (seq < low)
+            state = SLOT_SETTLED;
+        else if (seq < high || q->messages[seq - 1].maybe_gone)
+            state = SLOT_FREE;
+        *s = (struct slot){
+            .state = state, .settled = SURVIVES_POWER, .before = fresh ? state : before, .deliveries = deliveries};
+    }
+    g->top_first = low - 1;
+}
+
+static void group_leases_over(const struct model_queue *q, struct model_group *g)
+{
+    for (uint64_t i = 0; i < q->count; i++)
+        g->slots[i].leased = false;
+}
+
+static void group_command(struct model *m, struct op *op, const struct command *c)
+{
+    struct model_queue *q = &m->queues[op->queue];
+    struct model_group *g = &q->groups[op->group];
+    uint64_t low, high;
+    queue_mark_gone(m, q);
+    if (op->type == COMMAND_GROUP_DELETE) {
+        g->exists = false;
+        group_leases_over(q, g);
+        queue_mark_gone(m, q);
+        return;
+    }
+    start_range(q, c->u.group.start, c->u.group.value, &low, &high);
+    model_trace(m, "%s to %llu..%llu", op->type == COMMAND_GROUP_SEEK ? "moved" : "created",
+                (unsigned long long)low, (unsigned long long)high);
+    group_placed(m, q, g, low, high, op->type == COMMAND_GROUP_CREATE);
+    g->exists = true;
+    g->seeking = op->type == COMMAND_GROUP_SEEK;
+    queue_mark_gone(m, q);
+}
+
+static void subscribed(struct model *m, const struct op *op, const struct command *c)
+{
+    for (uint32_t i = 0; i < MODEL_SUBSCRIPTIONS; i++) {
+        struct subscription *s = &m->subscriptions[i];
+        if (s->live)
+            continue;
+        *s = (struct subscription){.live = true,
+                                   .settle_on_send = c->u.subscribe.settle_on_send,
+                                   .conn = c->token.conn,
+                                   .stream = c->token.stream,
+                                   .queue = op->queue,
+                                   .incarnation = op->incarnation,
+                                   .group = op->group,
+                                   .lease_ms = c->u.subscribe.lease_ms};
+        return;
+    }
+    abort(); /* the history asks for no more */
+}
+
+static void publish_applied(struct model *m, struct op *op)
+{
+    struct model_queue *q = &m->queues[op->queue];
+    for (uint32_t i = 0; i < op->count; i++) {
+        if (op->u.records[i].seq)
+            q->messages[op->u.records[i].seq - 1].asked = op->asked;
+    }
+}
+
+static void control_applied(struct model *m, struct op *op, const struct command *c)
+{
+    struct model_queue *q = &m->queues[op->queue];
+    q->was = q->exists;
+    q->settings_was = q->settings;
+    q->paused_was = q->paused;
+    for (uint32_t g = 0; g < MODEL_GROUPS; g++)
+        q->groups[g].was = q->groups[g].exists;
+    q->control = op->correlation;
+    switch (op->type) {
+    case COMMAND_QUEUE_CREATE:
+        if (!q->exists)
+            queue_created(q, c->u.queue.settings);
+        break;
+    case COMMAND_QUEUE_ALTER:
+        queue_mark_gone(m, q);
+        settings_merge(&q->settings, c->u.queue.settings);
+        queue_mark_gone(m, q);
+        break;
+    case COMMAND_QUEUE_DELETE: q->exists = false; break;
+    case COMMAND_QUEUE_PAUSE: q->paused = true; break;
+    case COMMAND_QUEUE_RESUME: q->paused = false; break;
+    case COMMAND_QUEUE_PURGE:
+        op->u.purge_to = q->count;
+        queue_purged(m, q);
+        break;
+    default: group_command(m, op, c); break;
+    }
+}
+
+static bool is_control(enum command_type type)
+{
+    return type >= COMMAND_QUEUE_CREATE && type <= COMMAND_GROUP_SEEK && type != COMMAND_QUEUE_LIST &&
+           type != COMMAND_QUEUE_DESCRIBE;
+}
+
+void model_applied(struct model *m, struct op *op, const struct command *c)
+{
+    if (op->type == COMMAND_PUBLISH)
+        publish_applied(m, op);
+    else if (op->type == COMMAND_SUBSCRIBE)
+        subscribed(m, op, c);
+    else if (op->type == COMMAND_UNSUBSCRIBE) {
+        struct subscription *s = model_subscription(m, c->token.conn, c->token.stream);
+        if (s)
+            model_subscription_over(m, s);
+    } else if (op->type == COMMAND_ACK || op->type == COMMAND_NACK || op->type == COMMAND_EXTEND)
+        settle_applied(m, op);
+    else if (is_control(op->type))
+        control_applied(m, op, c);
+}
+
+static void purge_confirmed(struct model_queue *q, uint64_t last)
+{
+    for (uint64_t i = 0; i < last && i < q->count; i++) {
+        for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
+            if (q->groups[g].exists && q->groups[g].slots[i].state == SLOT_SETTLED)
+                slot_settle(&q->groups[g].slots[i], SURVIVES_POWER);
+        }
+    }
+}
+
+/* No control operation is in flight any more: there is no "before". */
+static void control_settled(struct model_queue *q)
+{
+    q->control = 0;
+    q->was = q->exists;
+    q->settings_was = q->settings;
+    q->paused_was = q->paused;
+    for (uint32_t g = 0; g < MODEL_GROUPS; g++)
+        q->groups[g].was = q->groups[g].exists;
+}
+
+static void control_confirmed(struct model *m, struct op *op)
+{
+    struct model_queue *q = &m->queues[op->queue];
+    m->durable_index = max_u64(m->durable_index, op->index);
+    if (q->control == op->correlation)
+        control_settled(q);
+    if (op->type == COMMAND_QUEUE_DELETE)
+        queue_reset(q);
+    else if (op->type == COMMAND_GROUP_DELETE)
+        group_reset(&q->groups[op->group]);
+    else if (op->type == COMMAND_QUEUE_PURGE && op->incarnation == q->incarnation)
+        purge_confirmed(q, op->u.purge_to);
+    else if (op->type == COMMAND_GROUP_SEEK)
+        q->groups[op->group].seeking = false;
+}
+
+void model_confirmed(struct model *m, struct op *op, const struct completion *c)
+{
+    model_trace(m, "confirmed %s #%u", model_op_name(op->type), op->correlation);
+    m->confirmed++;
+    if (is_control(op->type))
+        control_confirmed(m, op);
+    else if (op->type == COMMAND_BARRIER)
+        m->durable_index = max_u64(m->durable_index, op->index);
+    else if (op->type == COMMAND_SUBSCRIBE) {
+        struct subscription *s = model_subscription(m, op->conn, op->stream);
+        if (s)
+            s->confirmed = true;
+    }
+}
+
+/* ---- subscriptions and connections ------------------------------------------------------------------------------------- */
+
+struct subscription *model_subscription(struct model *m, uint64_t conn, uint32_t stream)
+{
+    for (uint32_t i = 0; i < MODEL_SUBSCRIPTIONS; i++) {
+        struct subscription *s = &m->subscriptions[i];
+        if (s->live && s->conn == conn && s->stream == stream)
+            return s;
+    }
+    return NULL;
+}
+
+void model_subscription_over(struct model *m, struct subscription *sub)
+{
+    struct model_queue *q = &m->queues[sub->queue];
+    sub->live = false;
+    if (q->incarnation != sub->incarnation)
+        return;
+    for (uint64_t i = 0; i < q->count; i++) {
+        struct slot *s = &q->groups[sub->group].slots[i];
+        if (s->leased && s->conn == sub->conn && s->stream == sub->stream)
+            s->leased = false;
+    }
+}
+
+void model_conn_closed(struct model *m, uint64_t conn)
+{
+    for (uint32_t i = 0; i < MODEL_SUBSCRIPTIONS; i++) {
+        if (m->subscriptions[i].live && m->subscriptions[i].conn == conn)
+            model_subscription_over(m, &m->subscriptions[i]);
+    }
+    for (uint32_t i = m->first_open; i < m->op_count; i++) {
+        if (m->ops[i] && m->ops[i]->conn == conn && m->ops[i]->type == COMMAND_LEASE)
+            op_forget(m, m->ops[i]);
+    }
+    m->conn_held[conn % 8] = false;
+}

@@ -1,0 +1,160 @@
+/* What may be delivered to whom, and when. */
+#include <inttypes.h>
+#include <wire.h>
+
+#include "model.h"
+
+struct handing { /* one delivery, and whom it goes to */
+    uint32_t queue, incarnation, group;
+    bool settle_on_send;
+    uint64_t conn;
+    uint32_t stream, lease_ms;
+};
+
+static void check_durable(struct model *m, const struct model_queue *q, uint64_t seq, struct model_message *msg)
+{
+    /* Nobody gets what a crash could still take back: unless the publish asked for less than the disk. */
+    if (msg->index != 0 && msg->asked == SURVIVES_POWER && m->platter_index < msg->index)
+        model_fail(m, "delivered too early: %s seq %" PRIu64 " in batch %" PRIu64 ", on disk is %" PRIu64, q->name, seq,
+                   msg->index, m->platter_index);
+    if (msg->index != 0 && m->system_index < msg->index)
+        model_fail(m, "delivered too early: %s seq %" PRIu64 " in batch %" PRIu64 ", written is %" PRIu64, q->name, seq,
+                   msg->index, m->system_index);
+    enum survives how = msg->index == 0 || msg->asked == SURVIVES_POWER ? SURVIVES_POWER : SURVIVES_KILL;
+    if (q->settings.sync != BROKER_SYNC_ALWAYS || q->settings_was.sync != BROKER_SYNC_ALWAYS)
+        how = SURVIVES_KILL;
+    if (msg->survives < how)
+        msg->survives = how;
+}
+
+static void check_attempts(struct model *m, const struct model_queue *q, const struct model_group *g, uint64_t seq,
+                           const struct slot *s, uint32_t attempts)
+{
+    uint32_t promised = s->nacked_kill; /* after a crash: what survived it */
+    if (s->attempts != 0 && attempts != s->attempts + 1)
+        model_fail(m, "attempts: %s/%s seq %" PRIu64 " comes as attempt %u after %u", q->name, g->name, seq, attempts,
+                   s->attempts);
+    else if (attempts <= promised)
+        model_fail(m, "attempts: %s/%s seq %" PRIu64 " comes as attempt %u, a nack of attempt %u was confirmed", q->name,
+                   g->name, seq, attempts, promised);
+    else if (attempts > s->deliveries + 1)
+        model_fail(m, "attempts: %s/%s seq %" PRIu64 " comes as attempt %u, there were only %u before", q->name, g->name,
+                   seq, attempts, s->deliveries);
+}
+
+static void check_slot(struct model *m, const struct model_queue *q, const struct model_group *g, uint64_t seq,
+                       const struct slot *s)
+{
+    if (s->state == SLOT_SETTLED)
+        model_fail(m, "delivered again: %s/%s seq %" PRIu64 " was settled (%s)", q->name, g->name, seq,
+                   s->settled == SURVIVES_NOTHING ? "not confirmed yet" : "confirmed");
+    if (s->leased && m->now.mono.ms < s->deadline_ms)
+        model_fail(m, "delivered twice: %s/%s seq %" PRIu64 " is leased for %" PRIu64 " ms more", q->name, g->name, seq,
+                   s->deadline_ms - m->now.mono.ms);
+    if (m->now.wall.ms < s->due_ms)
+        model_fail(m, "delivered too early: %s/%s seq %" PRIu64 " was delayed for %" PRIu64 " ms more", q->name, g->name,
+                   seq, s->due_ms - m->now.wall.ms);
+    if (!s->first_done && s->deliveries == 0 && seq <= g->top_first)
+        model_fail(m, "order: %s/%s seq %" PRIu64 " comes for the first time after %" PRIu64, q->name, g->name, seq,
+                   g->top_first);
+}
+
+static void slot_delivered(struct model *m, const struct handing *h, uint64_t seq, uint32_t attempts, uint64_t receipt)
+{
+    struct model_queue *q = &m->queues[h->queue];
+    struct model_group *g = &q->groups[h->group];
+    struct slot *s = &g->slots[seq - 1];
+    check_slot(m, q, g, seq, s);
+    check_attempts(m, q, g, seq, s, attempts);
+    check_durable(m, q, seq, &q->messages[seq - 1]);
+    if (!s->first_done && seq > g->top_first)
+        g->top_first = seq;
+    s->first_done = true;
+    s->attempts = attempts;
+    s->deliveries++;
+    s->due_ms = s->due_kill_ms = s->due_power_ms = 0;
+    if (h->settle_on_send) {
+        slot_settle(s, SURVIVES_NOTHING);
+        return;
+    }
+    if (s->state == SLOT_FREE)
+        s->state = SLOT_WANTED;
+    s->leased = true;
+    s->receipt = receipt;
+    s->conn = h->conn;
+    s->stream = h->stream;
+    s->deadline_ms = m->now.mono.ms + (h->lease_ms ? h->lease_ms : q->settings.lease_ms);
+    m->held[m->held_count++ % MODEL_HELD] = (struct held){receipt, seq, h->queue, h->incarnation, h->group};
+}
+
+static void handed_out(struct model *m, const struct handing *h, const struct delivery *d)
+{
+    struct model_queue *q = &m->queues[h->queue];
+    if (!q->exists || q->incarnation != h->incarnation || !q->groups[h->group].exists) {
+        model_fail(m, "delivered from %s/%s, which is not there", q->name, q->groups[h->group].name);
+        return;
+    }
+    if (q->paused && q->paused_was)
+        model_fail(m, "delivered from %s, which is paused", q->name);
+    if ((d->first_receipt == 0) != h->settle_on_send)
+        model_fail(m, "delivered from %s with receipt %" PRIx64 ", settled on send: %d", q->name, d->first_receipt,
+                   h->settle_on_send);
+    for (uint32_t i = 0; i < d->count && !model_failed(m); i++) {
+        uint64_t seq = d->messages[i].seq;
+        model_trace(m, "delivered %s/%s seq %" PRIu64 " attempt %u receipt %" PRIx64, q->name, q->groups[h->group].name, seq,
+                    d->attempts[i], d->first_receipt + i);
+        model_check_bytes(m, q, seq, d->messages[i].record);
+        if (model_failed(m))
+            return;
+        if (d->messages[i].padded_len != q->messages[seq - 1].padded)
+            model_fail(m, "delivered %s seq %" PRIu64 " as %u bytes", q->name, seq, d->messages[i].padded_len);
+        slot_delivered(m, h, seq, d->attempts[i], d->first_receipt + i);
+        m->delivered++;
+    }
+}
+
+void model_delivered(struct model *m, const struct delivery *d)
+{
+    struct subscription *s = model_subscription(m, d->token.conn, d->token.stream);
+    if (!s) {
+        model_fail(m, "delivered to a subscription that is not there");
+        return;
+    }
+    if (m->conn_held[s->conn % 8])
+        model_fail(m, "delivered to connection %" PRIu64 ", which is held", s->conn);
+    if (d->count == 0 || d->count > s->credit)
+        model_fail(m, "delivered %u messages, the credit is %" PRIu64, d->count, s->credit);
+    s->credit -= d->count;
+    struct handing h = {.queue = s->queue,
+                        .incarnation = s->incarnation,
+                        .group = s->group,
+                        .settle_on_send = s->settle_on_send,
+                        .conn = s->conn,
+                        .stream = s->stream,
+                        .lease_ms = s->lease_ms};
+    handed_out(m, &h, d);
+}
+
+void model_leased(struct model *m, struct op *op, const struct delivery *d)
+{
+    struct handing h = {
+        .queue = op->queue, .incarnation = op->incarnation, .group = op->group, .lease_ms = op->u.lease.lease_ms};
+    if (d->count > op->u.lease.max_messages)
+        model_fail(m, "leased %u messages, asked for at most %u", d->count, op->u.lease.max_messages);
+    if (d->count > 0)
+        handed_out(m, &h, d);
+}
+
+void model_ended(struct model *m, struct token token)
+{
+    struct subscription *s = model_subscription(m, token.conn, token.stream);
+    if (!s) {
+        model_fail(m, "a subscription ended that is not there");
+        return;
+    }
+    const struct model_queue *q = &m->queues[s->queue];
+    bool going = m->current && (m->current->type == COMMAND_QUEUE_DELETE || m->current->type == COMMAND_GROUP_DELETE);
+    if (!going && q->exists && q->groups[s->group].exists)
+        model_fail(m, "the subscription to %s/%s ended for no reason", q->name, q->groups[s->group].name);
+    model_subscription_over(m, s);
+}

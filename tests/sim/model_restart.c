@@ -1,0 +1,222 @@
+/* What a crash may take, and whether what is there afterwards is enough. */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "model.h"
+
+static void slot_crash(struct slot *s, bool seeking, enum survives need)
+{
+    if (seeking && s->before != s->state)
+        s->state = SLOT_FREE;
+    if (s->state == SLOT_SETTLED && s->settled < need)
+        s->state = SLOT_FREE;
+    s->leased = false;
+    s->attempts = 0;
+    if (need == SURVIVES_POWER) {
+        s->nacked_kill = s->nacked_power;
+        s->due_kill_ms = s->due_power_ms;
+    }
+    s->due_ms = s->due_kill_ms;
+}
+
+static void queue_crash(struct model_queue *q, enum survives need)
+{
+    for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
+        struct model_group *group = &q->groups[g];
+        if (!group->exists && !group->was)
+            continue;
+        for (uint64_t i = 0; i < q->count; i++)
+            slot_crash(&group->slots[i], group->seeking, need);
+        if (group->seeking)
+            group->top_first = 0;
+        group->seeking = false;
+    }
+}
+
+/* Acks that were refused half-way or not answered at all need nothing here: they are settled with SURVIVES_NOTHING. */
+void model_crash(struct model *m, bool power)
+{
+    enum survives need = power ? SURVIVES_POWER : SURVIVES_KILL;
+    for (uint32_t i = 0; i < MODEL_QUEUES; i++)
+        queue_crash(&m->queues[i], need);
+    for (uint32_t i = 0; i < MODEL_SUBSCRIPTIONS; i++)
+        m->subscriptions[i].live = false;
+    for (uint32_t i = m->first_open; i < m->op_count; i++) {
+        if (m->ops[i])
+            op_forget(m, m->ops[i]);
+    }
+    for (uint32_t i = 0; i < 8; i++)
+        m->conn_held[i] = false;
+    m->current = NULL;
+}
+
+void model_restarted(struct model *m)
+{
+    m->durable_index = m->written_index = 0;
+}
+
+static bool message_must_survive(const struct model *m, const struct model_message *msg, bool power)
+{
+    /* The log has no holes: what lies before something that is safe, is safe. */
+    uint64_t safe = power || m->written_index < m->durable_index ? m->durable_index : m->written_index;
+    return msg->survives >= (power ? SURVIVES_POWER : SURVIVES_KILL) || msg->index < safe ||
+           (msg->index == safe && safe != 0);
+}
+
+static void observe_messages(struct model *m, struct model_queue *q, uint64_t last, bool power)
+{
+    if (last > q->count) {
+        model_fail(m, "phantom: %s has seq %" PRIu64 " after the restart, published were %" PRIu64, q->name, last, q->count);
+        return;
+    }
+    for (uint64_t seq = last + 1; seq <= q->count; seq++) {
+        const struct model_message *msg = &q->messages[seq - 1];
+        m->lost++;
+        if (message_must_survive(m, msg, power))
+            model_fail(m, "lost: %s seq %" PRIu64 " (batch %" PRIu64 ", promised %d), last after the %s is %" PRIu64, q->name,
+                       seq, msg->index, msg->survives, power ? "power cut" : "kill", last);
+    }
+    q->count = last;
+    for (uint64_t i = 0; i < last; i++)
+        q->messages[i].index = 0;
+}
+
+static bool settings_equal(const broker_queue_settings *a, const broker_queue_settings *b)
+{
+    return a->retention == b->retention && a->sync == b->sync && a->lease_ms == b->lease_ms &&
+           a->log_max_age_ms == b->log_max_age_ms && a->log_max_bytes == b->log_max_bytes &&
+           a->log_max_messages == b->log_max_messages;
+}
+
+static void observe_settings(struct model *m, struct model_queue *q, const broker_queue_info *info)
+{
+    bool changing = q->control != 0 && q->was;
+    if (!settings_equal(&info->settings, &q->settings) &&
+        !(changing && settings_equal(&info->settings, &q->settings_was)))
+        model_fail(m, "settings: %s came back with others", q->name);
+    if (info->paused != q->paused && !(changing && info->paused == q->paused_was))
+        model_fail(m, "settings: %s came back %s", q->name, info->paused ? "paused" : "running");
+    if (q->id != 0 && q->id != info->id)
+        model_fail(m, "settings: %s came back with id %u for %u", q->name, info->id, q->id);
+    q->settings = q->settings_was = info->settings;
+    q->paused = q->paused_was = info->paused;
+    q->id = info->id;
+}
+
+static void observe_group(struct model *m, const struct model_queue *q, struct model_group *g,
+                          const broker_group_info *info)
+{
+    uint64_t wanted = 0, free_ones = 0, first_wanted = 0;
+    for (uint64_t seq = 1; seq <= q->count; seq++) {
+        const struct slot *s = &g->slots[seq - 1];
+        if (s->state == SLOT_WANTED && first_wanted == 0)
+            first_wanted = seq;
+        wanted += s->state == SLOT_WANTED;
+        free_ones += s->state == SLOT_FREE;
+    }
+    uint64_t there = info->ready + info->delayed;
+    if (info->leased != 0)
+        model_fail(m, "restart: %s/%s has %" PRIu64 " leases", q->name, g->name, info->leased);
+    if (first_wanted != 0 && info->floor_seq >= first_wanted)
+        model_fail(m, "lost: %s/%s is settled up to %" PRIu64 ", but %" PRIu64 " was not", q->name, g->name,
+                   info->floor_seq, first_wanted);
+    if (there < wanted || there > wanted + free_ones)
+        model_fail(m, "restart: %s/%s has %" PRIu64 " messages, wanted %" PRIu64 " (and perhaps %" PRIu64 ")", q->name,
+                   g->name, there, wanted, free_ones);
+    if (info->cursor_seq > q->count + 1)
+        model_fail(m, "restart: %s/%s stands at %" PRIu64 " of %" PRIu64, q->name, g->name, info->cursor_seq, q->count);
+    if (g->top_first > q->count)
+        g->top_first = q->count;
+}
+
+static const broker_group_info *group_info_of(const struct model_group *g, const broker_group_info *groups, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *a = g->name, *b = groups[i].name;
+        while (*a && *a == *b)
+            a++, b++;
+        if (*a == *b)
+            return &groups[i];
+    }
+    return NULL;
+}
+
+static void observe_groups(struct model *m, struct model_queue *q, const broker_group_info *groups, size_t count)
+{
+    size_t known = 0;
+    for (uint32_t i = 0; i < MODEL_GROUPS; i++) {
+        struct model_group *g = &q->groups[i];
+        const broker_group_info *info = group_info_of(g, groups, count);
+        bool may_be = g->exists || (q->control != 0 && g->was);
+        bool may_not_be = !g->exists || (q->control != 0 && !g->was);
+        if (info ? !may_be : !may_not_be)
+            model_fail(m, "restart: group %s/%s is %s", q->name, g->name, info ? "there" : "gone");
+        g->exists = g->was = info != NULL;
+        known += info != NULL;
+        if (!info)
+            group_reset(g);
+    }
+    queue_mark_gone(m, q); /* before the counts: what may be gone is not counted on */
+    for (uint32_t i = 0; i < MODEL_GROUPS; i++) {
+        if (q->groups[i].exists)
+            observe_group(m, q, &q->groups[i], group_info_of(&q->groups[i], groups, count));
+    }
+    if (known != count)
+        model_fail(m, "restart: %s has %zu groups, known are %zu", q->name, count, known);
+}
+
+void model_observe(struct model *m, struct model_queue *q, const broker_queue_info *info, const broker_group_info *groups,
+                   size_t group_count, bool power)
+{
+    bool may_be = q->exists || (q->control != 0 && q->was);
+    bool may_not_be = !q->exists || (q->control != 0 && !q->was);
+    if (info ? !may_be : !may_not_be) {
+        model_fail(m, "restart: %s is %s", q->name, info ? "there" : "gone");
+        return;
+    }
+    if (!info) {
+        if (q->exists || q->was)
+            queue_reset(q);
+        q->was = false;
+        q->control = 0;
+        return;
+    }
+    q->exists = true;
+    observe_messages(m, q, info->last_seq, power);
+    if (model_failed(m))
+        return;
+    observe_settings(m, q, info);
+    observe_groups(m, q, groups, group_count);
+    q->was = true;
+    q->control = 0;
+}
+
+bool model_must_have(const struct model_queue *q, uint64_t seq)
+{
+    for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
+        if (q->groups[g].exists && q->groups[g].slots[seq - 1].state == SLOT_WANTED)
+            return true;
+    }
+    return false;
+}
+
+void model_check_drained(struct model *m)
+{
+    for (uint32_t i = 0; i < MODEL_QUEUES; i++) {
+        struct model_queue *q = &m->queues[i];
+        if (!q->exists)
+            continue;
+        queue_mark_gone(m, q);
+        for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
+            for (uint64_t seq = 1; q->groups[g].exists && seq <= q->count; seq++) {
+                if (q->groups[g].slots[seq - 1].state == SLOT_WANTED)
+                    model_fail(m, "lost: %s/%s seq %" PRIu64 " of %" PRIu64 " was never delivered", q->name,
+                               q->groups[g].name, seq, q->count);
+            }
+        }
+    }
+    if (ops_open(m) != 0) {
+        const struct op *op = m->ops[m->first_open];
+        model_fail(m, "%u answers never came, the first to %s #%u", ops_open(m), model_op_name(op->type), op->correlation);
+    }
+}

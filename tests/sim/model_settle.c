@@ -1,0 +1,232 @@
+/* Publishes and settles: what their answers may say, and what they promise. */
+#include "model.h"
+
+static void raise_index(struct model *m, enum survives how, uint64_t index)
+{
+    if (how == SURVIVES_POWER && index > m->durable_index)
+        m->durable_index = index;
+    if (how >= SURVIVES_KILL && index > m->written_index)
+        m->written_index = index;
+}
+
+/* ---- publishes --------------------------------------------------------------------------------------------------------- */
+
+static uint64_t stored_seq(const struct model_queue *q, const struct op_record *r)
+{
+    for (uint64_t i = 0; r->number != 0 && i < q->count; i++) {
+        if (q->messages[i].producer == r->producer && q->messages[i].number == r->number)
+            return i + 1;
+    }
+    return 0;
+}
+
+static void promise(struct model *m, struct model_queue *q, uint64_t seq, enum survives how)
+{
+    struct model_message *msg = &q->messages[seq - 1];
+    if (msg->survives < how)
+        msg->survives = how;
+    raise_index(m, how, msg->index);
+}
+
+static void record_answered(struct model *m, struct op *op, struct op_record *r, const struct publish_result *result,
+                            uint64_t seq)
+{
+    struct model_queue *q = &m->queues[op->queue];
+    if (result->error) {
+        m->refused++;
+        if (r->seq != 0)
+            model_fail(m, "publish: %s seq %llu was stored, the answer is %s", q->name, (unsigned long long)r->seq,
+                       broker_error_name(result->error));
+        bool plain = result->error == BROKER_DISK_FULL || result->error == BROKER_OVERLOADED;
+        if (!plain || !m->may_refuse)
+            model_fail(m, "publish to %s refused with %s", q->name, broker_error_name(result->error));
+        return;
+    }
+    if (!result->duplicate) {
+        if (r->seq == 0 || r->seq != seq)
+            model_fail(m, "publish: %s confirmed seq %llu, stored was %llu", q->name, (unsigned long long)seq,
+                       (unsigned long long)r->seq);
+        else
+            promise(m, q, seq, op->asked);
+        return;
+    }
+    uint64_t stored = stored_seq(q, r);
+    m->duplicates++;
+    if (r->seq != 0 || stored == 0)
+        model_fail(m, "duplicate: %s publish %llu/%llu is called one and was %s", q->name, (unsigned long long)r->producer,
+                   (unsigned long long)r->number, r->seq ? "stored now" : "never stored");
+    else if (seq != 0 && seq != stored)
+        model_fail(m, "duplicate: %s seq %llu is called a copy of %llu", q->name, (unsigned long long)stored,
+                   (unsigned long long)seq);
+    else
+        promise(m, q, stored, op->asked);
+}
+
+void publish_completed(struct model *m, struct op *op, const struct completion *c)
+{
+    struct model_queue *q = &m->queues[op->queue];
+    if (q->incarnation != op->incarnation || c->error)
+        return;
+    uint32_t next = 0;
+    for (size_t i = 0; i < c->u.publish.count; i++) {
+        const struct publish_result *result = &c->u.publish.results[i];
+        if (result->first_index != next || result->count == 0 || result->count > op->count - next) {
+            model_fail(m, "publish #%u: result %zu covers %u+%u, expected from %u of %u", op->correlation, i,
+                       result->first_index, result->count, next, op->count);
+            return;
+        }
+        for (uint32_t k = 0; k < result->count; k++)
+            record_answered(m, op, &op->u.records[next + k], result, result->first_seq ? result->first_seq + k : 0);
+        next += result->count;
+    }
+    if (next != op->count)
+        model_fail(m, "publish #%u: %u of %u records answered", op->correlation, next, op->count);
+}
+
+/* ---- settles ------------------------------------------------------------------------------------------------------------- */
+
+static struct slot *receipt_slot(struct model *m, const struct op_receipt *r)
+{
+    struct model_queue *q = &m->queues[r->queue];
+    bool there = r->seq != 0 && q->exists && q->incarnation == r->incarnation && q->groups[r->group].exists;
+    return there && r->seq <= q->count ? &q->groups[r->group].slots[r->seq - 1] : NULL;
+}
+
+struct op_receipt *settle_add(struct model *m, struct op *op, const struct held *h)
+{
+    for (uint32_t i = 0; i < op->count; i++) {
+        if (op->u.settle.receipts[i].receipt == h->receipt)
+            return NULL;
+    }
+    struct op_receipt *r = &op->u.settle.receipts[op->count++];
+    *r = (struct op_receipt){.receipt = h->receipt,
+                             .seq = h->seq,
+                             .queue = h->queue,
+                             .incarnation = h->incarnation,
+                             .group = h->group,
+                             .fate = RECEIPT_STALE};
+    enum survives asked = queue_survives(&m->queues[h->queue], BROKER_SYNC_DEFAULT);
+    if (op->asked < asked)
+        op->asked = asked; /* one answer for all: it waits for the strictest */
+    struct slot *s = receipt_slot(m, r);
+    if (s && s->leased && s->receipt == r->receipt) {
+        /* After the deadline the lease ends with the next tick, whenever that is. */
+        r->fate = m->now.mono.ms < s->deadline_ms ? RECEIPT_LIVE : RECEIPT_EITHER;
+        r->attempts = s->attempts;
+    }
+    return r;
+}
+
+static void receipt_applied(struct model *m, const struct op *op, const struct op_receipt *r, struct slot *s)
+{
+    bool live = r->fate == RECEIPT_LIVE;
+    if (op->type == COMMAND_EXTEND) {
+        if (live)
+            s->deadline_ms = m->now.mono.ms + op->u.settle.due_ms;
+        return;
+    }
+    s->leased = false;
+    if (op->type == COMMAND_NACK) {
+        s->due_ms = live ? op->u.settle.due_ms : 0;
+        return;
+    }
+    if (live)
+        slot_settle(s, SURVIVES_NOTHING);
+    else
+        s->state = SLOT_FREE; /* until the answer says */
+    queue_mark_gone(m, &m->queues[r->queue]);
+}
+
+void settle_applied(struct model *m, struct op *op)
+{
+    if (op->applied)
+        return;
+    op->applied = true;
+    for (uint32_t i = 0; i < op->count; i++) {
+        const struct op_receipt *r = &op->u.settle.receipts[i];
+        struct slot *s = r->fate == RECEIPT_STALE ? NULL : receipt_slot(m, r);
+        if (s)
+            receipt_applied(m, op, r, s);
+    }
+}
+
+static bool listed_as_stale(const struct completion *c, uint64_t receipt)
+{
+    for (uint32_t i = 0; i < c->u.settle.stale_listed; i++) {
+        if (c->u.settle.stale_receipts[i] == receipt)
+            return true;
+    }
+    return false;
+}
+
+static void nack_confirmed(struct slot *s, const struct op *op, const struct op_receipt *r, enum survives how)
+{
+    bool again = s->attempts != r->attempts; /* delivered since: the due time is history */
+    if (s->nacked_kill < r->attempts)
+        s->nacked_kill = r->attempts;
+    if (!again)
+        s->due_kill_ms = s->due_ms;
+    if (how != SURVIVES_POWER)
+        return;
+    if (s->nacked_power < r->attempts)
+        s->nacked_power = r->attempts;
+    if (!again)
+        s->due_power_ms = s->due_ms;
+}
+
+static void receipt_answered(struct model *m, struct op *op, const struct op_receipt *r, bool stale)
+{
+    struct model_queue *q = &m->queues[r->queue];
+    if (r->fate == RECEIPT_LIVE && stale)
+        model_fail(m, "%s: receipt %llx of %s seq %llu is live and was called stale", model_op_name(op->type),
+                   (unsigned long long)r->receipt, q->name, (unsigned long long)r->seq);
+    if (r->fate == RECEIPT_STALE && !stale)
+        model_fail(m, "%s: receipt %llx of %s seq %llu is stale and was taken", model_op_name(op->type),
+                   (unsigned long long)r->receipt, q->name, (unsigned long long)r->seq);
+    struct slot *s = r->fate == RECEIPT_STALE ? NULL : receipt_slot(m, r);
+    if (!s || op->type == COMMAND_EXTEND)
+        return;
+    enum survives how = queue_survives(q, BROKER_SYNC_DEFAULT);
+    if (how > op->asked)
+        how = op->asked;
+    if (op->type == COMMAND_ACK && stale && s->state == SLOT_FREE && !q->messages[r->seq - 1].maybe_gone)
+        s->state = SLOT_WANTED;
+    if (stale)
+        return;
+    m->settled++;
+    if (op->type == COMMAND_NACK)
+        nack_confirmed(s, op, r, how);
+    else if (s->state == SLOT_SETTLED || (r->fate == RECEIPT_EITHER && !s->leased))
+        slot_settle(s, how); /* else a seek made it wanted again */
+}
+
+/* It may have happened in part: nobody knows. */
+static void settle_failed(struct model *m, struct op *op)
+{
+    for (uint32_t i = 0; i < op->count; i++) {
+        struct slot *s = receipt_slot(m, &op->u.settle.receipts[i]);
+        if (!s || op->u.settle.receipts[i].fate == RECEIPT_STALE)
+            continue;
+        if (op->type == COMMAND_ACK && s->state != SLOT_SETTLED)
+            s->state = SLOT_FREE;
+        s->deadline_ms = 0;
+    }
+}
+
+void settle_completed(struct model *m, struct op *op, const struct completion *c)
+{
+    if (c->error) {
+        settle_failed(m, op);
+        return;
+    }
+    uint32_t stale = 0;
+    for (uint32_t i = 0; i < op->count; i++) {
+        bool is_stale = listed_as_stale(c, op->u.settle.receipts[i].receipt);
+        stale += is_stale;
+        receipt_answered(m, op, &op->u.settle.receipts[i], is_stale);
+    }
+    if (c->u.settle.settled + c->u.settle.stale != op->count || stale != c->u.settle.stale)
+        model_fail(m, "%s #%u of %u receipts: %u settled, %u stale, %u of them listed", model_op_name(op->type),
+                   op->correlation, op->count, c->u.settle.settled, c->u.settle.stale, stale);
+    raise_index(m, op->asked, op->index);
+}

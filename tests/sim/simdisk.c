@@ -1,0 +1,527 @@
+#include "simdisk.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct file {
+    struct simdisk *disk;
+    struct disk_inode *inode;
+};
+
+static void *must(void *p)
+{
+    if (!p)
+        abort(); /* a test without memory has nothing to say */
+    return p;
+}
+
+/* ---- contents --------------------------------------------------------------------------------------------------------- */
+
+struct blob *blob_new(uint64_t cap)
+{
+    struct blob *b = must(calloc(1, sizeof(*b) + cap));
+    b->refs = 1;
+    b->cap = cap;
+    return b;
+}
+
+struct blob *blob_ref(struct blob *b)
+{
+    if (b)
+        b->refs++;
+    return b;
+}
+
+void blob_unref(struct blob *b)
+{
+    if (b && --b->refs == 0)
+        free(b);
+}
+
+void blob_own(struct blob **b, uint64_t cap)
+{
+    struct blob *old = *b;
+    if (old && old->refs == 1 && old->cap >= cap) {
+        old->hashed = false;
+        return;
+    }
+    uint64_t old_cap = old ? old->cap : 0;
+    uint64_t want = cap > old_cap ? cap : old_cap;
+    struct blob *own = blob_new(want);
+    if (old)
+        memcpy(own->bytes, old->bytes, old_cap);
+    blob_unref(old);
+    *b = own;
+}
+
+void pending_apply(struct blob **b, uint64_t *size, const struct pending *p)
+{
+    if (p->kind == PENDING_WRITE) {
+        blob_own(b, p->offset + p->len);
+        memcpy((*b)->bytes + p->offset, p->bytes, p->len);
+    } else if (*b && p->size < (*b)->cap) {
+        blob_own(b, 0); /* what was cut off reads as zero if the file grows again */
+        memset((*b)->bytes + p->size, 0, (*b)->cap - p->size);
+    }
+    *size = p->size;
+}
+
+struct disk_inode *inode_new(struct simdisk *d)
+{
+    struct disk_inode *n = must(calloc(1, sizeof(*n)));
+    n->next = d->inodes;
+    d->inodes = n;
+    return n;
+}
+
+static void inode_forget_pending(struct disk_inode *n)
+{
+    for (uint32_t i = 0; i < n->pending_count; i++)
+        free(n->pending[i].bytes);
+    n->pending_count = 0;
+}
+
+static void inode_free(struct disk_inode *n)
+{
+    inode_forget_pending(n);
+    free(n->pending);
+    blob_unref(n->synced);
+    blob_unref(n->current);
+    free(n);
+}
+
+static struct blob *inode_content(struct disk_inode *n)
+{
+    return n->current ? n->current : n->synced;
+}
+
+static void inode_change(struct disk_inode *n, struct pending p)
+{
+    if (!n->current)
+        n->current = blob_ref(n->synced);
+    pending_apply(&n->current, &n->size, &p);
+    if (n->pending_count == n->pending_cap) {
+        n->pending_cap = n->pending_cap ? n->pending_cap * 2 : 8;
+        n->pending = must(realloc(n->pending, n->pending_cap * sizeof(*n->pending)));
+    }
+    n->pending[n->pending_count++] = p;
+}
+
+static void inode_sync(struct disk_inode *n)
+{
+    for (uint32_t i = 0; i < n->pending_count; i++)
+        pending_apply(&n->synced, &n->synced_size, &n->pending[i]);
+    inode_forget_pending(n);
+    assert(n->size == n->synced_size);
+}
+
+/* ---- the directory ---------------------------------------------------------------------------------------------------- */
+
+const struct dir_entry *directory_find(const struct directory *dir, const char *name)
+{
+    for (uint32_t i = 0; i < dir->count; i++) {
+        if (strcmp(dir->entries[i].name, name) == 0)
+            return &dir->entries[i];
+    }
+    return NULL;
+}
+
+static void name_copy(char to[DISK_NAME_BYTES], const char *from)
+{
+    size_t len = strlen(from);
+    assert(len < DISK_NAME_BYTES);
+    memcpy(to, from, len + 1);
+}
+
+static void directory_set(struct directory *dir, const char *name, struct disk_inode *inode)
+{
+    struct dir_entry *e = (struct dir_entry *)directory_find(dir, name);
+    if (!e) {
+        assert(dir->count < DISK_FILES_MAX);
+        e = &dir->entries[dir->count++];
+        name_copy(e->name, name);
+    }
+    e->inode = inode;
+}
+
+void directory_copy(struct directory *to, const struct directory *from)
+{
+    memcpy(to->entries, from->entries, from->count * sizeof(from->entries[0]));
+    to->count = from->count;
+}
+
+static void directory_drop(struct directory *dir, const char *name)
+{
+    struct dir_entry *e = (struct dir_entry *)directory_find(dir, name);
+    if (e)
+        *e = dir->entries[--dir->count];
+}
+
+/* A change whose subject is not there (an earlier change was lost) does nothing. */
+void directory_change(struct directory *dir, const struct name_change *c, struct disk_inode *inode)
+{
+    switch (c->kind) {
+    case NAME_SET: directory_set(dir, c->to, inode); break;
+    case NAME_REMOVE: directory_drop(dir, c->from); break;
+    case NAME_RENAME: {
+        const struct dir_entry *e = directory_find(dir, c->from);
+        if (!e)
+            break;
+        struct disk_inode *moved = e->inode;
+        directory_drop(dir, c->from);
+        directory_set(dir, c->to, moved);
+        break;
+    }
+    }
+}
+
+static void disk_change_name(struct simdisk *d, enum name_change_kind kind, const char *from, const char *to,
+                             struct disk_inode *inode)
+{
+    if (d->change_count == d->change_cap) {
+        d->change_cap = d->change_cap ? d->change_cap * 2 : 8;
+        d->changes = must(realloc(d->changes, d->change_cap * sizeof(*d->changes)));
+    }
+    struct name_change *c = &d->changes[d->change_count++];
+    *c = (struct name_change){.kind = kind, .inode = inode};
+    name_copy(c->from, from);
+    name_copy(c->to, to);
+    directory_change(&d->current, c, inode);
+}
+
+static bool directory_holds(const struct directory *dir, const struct disk_inode *n)
+{
+    for (uint32_t i = 0; i < dir->count; i++) {
+        if (dir->entries[i].inode == n)
+            return true;
+    }
+    return false;
+}
+
+/* Only with no change of names undecided: then what no name leads to, never comes back. */
+static void disk_collect(struct simdisk *d)
+{
+    struct disk_inode **p = &d->inodes;
+    while (*p) {
+        struct disk_inode *n = *p;
+        if (n->handles == 0 && !directory_holds(&d->current, n)) {
+            *p = n->next;
+            inode_free(n);
+        } else {
+            p = &n->next;
+        }
+    }
+}
+
+uint64_t simdisk_used(const struct simdisk *d)
+{
+    uint64_t used = 0;
+    for (const struct disk_inode *n = d->inodes; n; n = n->next) {
+        if (n->handles > 0 || directory_holds(&d->current, n))
+            used += n->size;
+    }
+    return used;
+}
+
+static bool disk_has_room(const struct simdisk *d, const struct disk_inode *n, uint64_t size)
+{
+    return d->capacity == 0 || size <= n->size || simdisk_used(d) + (size - n->size) <= d->capacity;
+}
+
+/* ---- the calls -------------------------------------------------------------------------------------------------------- */
+
+/* Before a call: 0, or why it fails. */
+static int call_begin(struct simdisk *d, enum disk_call call)
+{
+    if (d->frozen)
+        return EIO;
+    if (call == DISK_CALL_NONE || d->fault.call != call)
+        return 0;
+    if (d->fault.nth > 1) {
+        d->fault.nth--;
+        return 0;
+    }
+    d->faults_hit++;
+    if (!d->fault.stays)
+        d->fault.call = DISK_CALL_NONE;
+    return d->fault.error;
+}
+
+/* After one that changed the disk: the power may go just now, and then nobody learns that the call had succeeded. */
+static int call_end(struct simdisk *d)
+{
+    d->changing_calls++;
+    if (d->cut_after != 0 && d->changing_calls >= d->cut_after) {
+        d->frozen = true;
+        return EIO;
+    }
+    return 0;
+}
+
+static int sim_open(void *disk, const char *name, bool create, struct file **out)
+{
+    struct simdisk *d = disk;
+    const struct dir_entry *e = directory_find(&d->current, name);
+    *out = NULL;
+    int error = call_begin(d, !e && create ? DISK_CALL_CREATE : DISK_CALL_NONE);
+    if (error)
+        return error;
+    if (!e && !create)
+        return ENOENT;
+    struct disk_inode *inode = e ? e->inode : inode_new(d);
+    if (!e) {
+        disk_change_name(d, NAME_SET, "", name, inode);
+        error = call_end(d);
+        if (error)
+            return error;
+    }
+    struct file *f = must(calloc(1, sizeof(*f)));
+    *f = (struct file){d, inode};
+    inode->handles++;
+    *out = f;
+    return 0;
+}
+
+static void sim_close(void *disk, struct file *f)
+{
+    f->inode->handles--;
+    free(f);
+}
+
+static int sim_size(void *disk, struct file *f, uint64_t *size)
+{
+    int error = call_begin(disk, DISK_CALL_NONE);
+    *size = error ? 0 : f->inode->size;
+    return error;
+}
+
+static int sim_read(void *disk, struct file *f, uint64_t offset, void *bytes, size_t n, size_t *got)
+{
+    int error = call_begin(disk, DISK_CALL_READ);
+    *got = 0;
+    if (error)
+        return error;
+    if (offset >= f->inode->size)
+        return 0;
+    if (n > f->inode->size - offset)
+        n = f->inode->size - offset;
+    struct blob *b = inode_content(f->inode);
+    uint64_t stored = !b || offset >= b->cap ? 0 : b->cap - offset;
+    if (stored > n)
+        stored = n;
+    if (stored)
+        memcpy(bytes, b->bytes + offset, stored);
+    memset((uint8_t *)bytes + stored, 0, n - stored);
+    *got = n;
+    return 0;
+}
+
+static int sim_write(void *disk, struct file *f, uint64_t offset, const void *bytes, size_t n)
+{
+    struct simdisk *d = disk;
+    int error = call_begin(d, DISK_CALL_WRITE);
+    if (error)
+        return error;
+    if (d->cut_after != 0 && d->changing_calls + 1 >= d->cut_after && d->cut_bytes != 0 && d->cut_bytes < n)
+        n = d->cut_bytes;
+    uint64_t size = offset + n > f->inode->size ? offset + n : f->inode->size;
+    if (!disk_has_room(d, f->inode, size))
+        return ENOSPC;
+    struct pending p = {PENDING_WRITE, offset, n, must(malloc(n ? n : 1)), size};
+    memcpy(p.bytes, bytes, n);
+    inode_change(f->inode, p);
+    return call_end(d);
+}
+
+static int set_size(struct simdisk *d, struct file *f, uint64_t size)
+{
+    if (!disk_has_room(d, f->inode, size))
+        return ENOSPC;
+    inode_change(f->inode, (struct pending){.kind = PENDING_SIZE, .size = size});
+    return call_end(d);
+}
+
+static int sim_allocate(void *disk, struct file *f, uint64_t size)
+{
+    struct simdisk *d = disk;
+    int error = call_begin(d, DISK_CALL_ALLOCATE);
+    if (error || size <= f->inode->size)
+        return error;
+    return set_size(d, f, size);
+}
+
+static int sim_truncate(void *disk, struct file *f, uint64_t size)
+{
+    struct simdisk *d = disk;
+    int error = call_begin(d, DISK_CALL_TRUNCATE);
+    return error ? error : set_size(d, f, size);
+}
+
+static int sim_sync(void *disk, struct file *f)
+{
+    struct simdisk *d = disk;
+    int error = call_begin(d, DISK_CALL_SYNC);
+    if (error)
+        return error;
+    if (!d->plant_skip_sync)
+        inode_sync(f->inode);
+    return call_end(d);
+}
+
+static int sim_rename(void *disk, const char *from, const char *to)
+{
+    struct simdisk *d = disk;
+    int error = call_begin(d, DISK_CALL_RENAME);
+    if (error)
+        return error;
+    if (!directory_find(&d->current, from))
+        return ENOENT;
+    disk_change_name(d, NAME_RENAME, from, to, NULL);
+    return call_end(d);
+}
+
+static int sim_remove(void *disk, const char *name)
+{
+    struct simdisk *d = disk;
+    int error = call_begin(d, DISK_CALL_REMOVE);
+    if (error)
+        return error;
+    if (!directory_find(&d->current, name))
+        return ENOENT;
+    disk_change_name(d, NAME_REMOVE, name, "", NULL);
+    return call_end(d);
+}
+
+static int sim_link(void *disk, const char *from, const char *to)
+{
+    struct simdisk *d = disk;
+    int error = call_begin(d, DISK_CALL_LINK);
+    if (error)
+        return error;
+    const struct dir_entry *e = directory_find(&d->current, from);
+    if (!e)
+        return ENOENT;
+    if (directory_find(&d->current, to))
+        return EEXIST;
+    disk_change_name(d, NAME_SET, "", to, e->inode);
+    return call_end(d);
+}
+
+static int sim_sync_dir(void *disk)
+{
+    struct simdisk *d = disk;
+    int error = call_begin(d, DISK_CALL_SYNC_DIR);
+    if (error)
+        return error;
+    directory_copy(&d->synced, &d->current);
+    d->change_count = 0;
+    disk_collect(d);
+    return call_end(d);
+}
+
+static int sim_list(void *disk, void (*fn)(void *arg, const char *name), void *arg)
+{
+    struct simdisk *d = disk;
+    int error = call_begin(d, DISK_CALL_NONE);
+    if (error)
+        return error;
+    for (uint32_t i = 0; i < d->current.count; i++)
+        fn(arg, d->current.entries[i].name);
+    return 0;
+}
+
+static int sim_free_bytes(void *disk, uint64_t *bytes)
+{
+    struct simdisk *d = disk;
+    int error = call_begin(d, DISK_CALL_NONE);
+    uint64_t used = simdisk_used(d);
+    *bytes = d->capacity == 0 ? UINT64_MAX / 2 : d->capacity > used ? d->capacity - used : 0;
+    return error;
+}
+
+static int sim_lock(void *disk)
+{
+    struct simdisk *d = disk;
+    int error = call_begin(d, DISK_CALL_NONE);
+    if (error)
+        return error;
+    if (d->locked)
+        return EWOULDBLOCK;
+    d->locked = true;
+    return 0;
+}
+
+const struct disk_ops simdisk_ops = {
+    .open = sim_open,
+    .close = sim_close,
+    .size = sim_size,
+    .read = sim_read,
+    .write = sim_write,
+    .allocate = sim_allocate,
+    .truncate = sim_truncate,
+    .sync = sim_sync,
+    .rename = sim_rename,
+    .remove = sim_remove,
+    .link = sim_link,
+    .sync_dir = sim_sync_dir,
+    .list = sim_list,
+    .free_bytes = sim_free_bytes,
+    .lock = sim_lock,
+};
+
+/* ---- the disk --------------------------------------------------------------------------------------------------------- */
+
+struct simdisk *simdisk_new(uint64_t capacity)
+{
+    struct simdisk *d = must(calloc(1, sizeof(*d)));
+    d->capacity = capacity;
+    return d;
+}
+
+void simdisk_clear(struct simdisk *d)
+{
+    while (d->inodes) {
+        struct disk_inode *n = d->inodes;
+        d->inodes = n->next;
+        inode_free(n);
+    }
+    free(d->changes);
+}
+
+void simdisk_free(struct simdisk *d)
+{
+    if (!d)
+        return;
+    simdisk_clear(d);
+    free(d);
+}
+
+void simdisk_process_gone(struct simdisk *d)
+{
+    for (struct disk_inode *n = d->inodes; n; n = n->next)
+        assert(n->handles == 0); /* whoever played the process closes what it opened */
+    d->locked = false;
+    d->frozen = false;
+    d->cut_after = d->cut_bytes = 0;
+}
+
+bool simdisk_is_durable(const struct file *f, uint64_t offset, uint64_t len)
+{
+    const struct disk_inode *n = f->inode;
+    if (offset + len > n->synced_size)
+        return false;
+    for (uint32_t i = 0; i < n->pending_count; i++) {
+        const struct pending *p = &n->pending[i];
+        if (p->kind == PENDING_WRITE ? p->offset < offset + len && offset < p->offset + p->len : p->size < offset + len)
+            return false;
+    }
+    for (uint32_t i = 0; i < f->disk->synced.count; i++) {
+        const struct dir_entry *e = &f->disk->synced.entries[i];
+        const struct dir_entry *now = e->inode == n ? directory_find(&f->disk->current, e->name) : NULL;
+        if (now && now->inode == n)
+            return true;
+    }
+    return false; /* its name may be lost */
+}

@@ -1,0 +1,393 @@
+#include "world.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- between engine and store: the model sees what is appended ------------------------------------------------------------ */
+
+static broker_error spy_append(void *arg, const uint8_t *record, uint32_t length, enum durability durability,
+                               uint64_t *index)
+{
+    struct world *w = arg;
+    broker_error error = store_engine_ops.append(w->store, record, length, durability, index);
+    if (!error && !w->disk->frozen)
+        model_appended(&w->model, record, *index);
+    return error;
+}
+
+static enum read_status spy_read(void *arg, uint32_t queue, uint64_t from, uint64_t to, uint32_t max_messages,
+                                 uint64_t max_bytes, struct stored_message *out, uint32_t *count, uint64_t *damaged_seq)
+{
+    struct world *w = arg;
+    return store_engine_ops.read(w->store, queue, from, to, max_messages, max_bytes, out, count, damaged_seq);
+}
+
+static void spy_dead(void *arg, uint32_t queue, uint64_t first, uint64_t last)
+{
+    store_engine_ops.dead(((struct world *)arg)->store, queue, first, last);
+}
+
+static void spy_queue_gone(void *arg, uint32_t queue)
+{
+    store_engine_ops.queue_gone(((struct world *)arg)->store, queue);
+}
+
+static uint64_t spy_seq_at_time(void *arg, uint32_t queue, uint64_t time_ms)
+{
+    return store_engine_ops.seq_at_time(((struct world *)arg)->store, queue, time_ms);
+}
+
+static void spy_usage(void *arg, uint32_t queue, uint64_t *messages, uint64_t *bytes, uint64_t *oldest_seq)
+{
+    store_engine_ops.usage(((struct world *)arg)->store, queue, messages, bytes, oldest_seq);
+}
+
+static uint64_t spy_trim_point(void *arg, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
+                               uint64_t max_messages)
+{
+    return store_engine_ops.trim_point(((struct world *)arg)->store, queue, before_time_ms, max_bytes, max_messages);
+}
+
+static void spy_stats(void *arg, struct store_stats *out)
+{
+    store_engine_ops.stats(((struct world *)arg)->store, out);
+}
+
+static const struct store_ops spy_ops = {
+    .append = spy_append,
+    .read = spy_read,
+    .dead = spy_dead,
+    .queue_gone = spy_queue_gone,
+    .seq_at_time = spy_seq_at_time,
+    .usage = spy_usage,
+    .trim_point = spy_trim_point,
+    .stats = spy_stats,
+};
+
+/* ---- what comes out of the engine ------------------------------------------------------------------------------------------ */
+
+static void observe_answer(struct world *w, const struct completion *c)
+{
+    struct model_queue *q = &w->model.queues[w->observed_queue];
+    w->observed = true;
+    if (c->error == BROKER_QUEUE_NOT_FOUND)
+        model_observe(&w->model, q, NULL, NULL, 0, w->power);
+    else if (c->error)
+        model_fail(&w->model, "describe of %s failed: %s", q->name, c->text);
+    else
+        model_observe(&w->model, q, c->u.describe.queue, c->u.describe.groups, c->u.describe.group_count, w->power);
+}
+
+/* From the moment on at which the disk froze, the process is dead and nobody hears it. */
+static bool is_heard(const struct world *w)
+{
+    return !w->disk->frozen && !model_failed(&w->model);
+}
+
+static void sink_complete(void *sink, const struct completion *c)
+{
+    struct world *w = sink;
+    if (!is_heard(w))
+        return;
+    if (w->observing)
+        observe_answer(w, c);
+    else
+        model_completed(&w->model, c);
+}
+
+static bool sink_deliver(void *sink, const struct delivery *d)
+{
+    struct world *w = sink;
+    if (!is_heard(w))
+        return true;
+    model_delivered(&w->model, d);
+    if (w->output_room > 0 && --w->output_room == 0) {
+        w->model.conn_held[d->token.conn % 8] = true;
+        return false;
+    }
+    return true;
+}
+
+static void sink_ended(void *sink, struct token token, broker_error error, const char *text)
+{
+    struct world *w = sink;
+    if (is_heard(w))
+        model_ended(&w->model, token);
+}
+
+static const struct sink_ops world_sink = {.complete = sink_complete, .deliver = sink_deliver, .ended = sink_ended};
+
+/* ---- the process -------------------------------------------------------------------------------------------------------------- */
+
+void world_init(struct world *w, uint64_t seed, bool trace)
+{
+    *w = (struct world){.rng = {seed}};
+    w->now.mono.ms = 1000;
+    w->now.wall.ms = 1700000000000u;
+    w->disk = simdisk_new(0);
+    model_init(&w->model, trace);
+    w->model.now = w->now;
+    w->store_options = (struct store_options){.segment_bytes = 64 << 10,
+                                              .window_bytes = 4 << 20,
+                                              .tail_cache_bytes = 32 << 10,
+                                              .read_cache_bytes = 64 << 10,
+                                              .spare_bytes = 256 << 10,
+                                              .sync_interval_ms = 1000,
+                                              .clean_below_percent = 30,
+                                              .checkpoint_bytes = 64 << 10};
+}
+
+static void store_said(void *arg, bool problem, const char *text)
+{
+    struct world *w = arg;
+    model_trace(&w->model, "store: %s%s", problem ? "PROBLEM: " : "", text);
+    if (problem && w->report[0] == 0)
+        snprintf(w->report, sizeof(w->report), "%s", text);
+}
+
+static void store_gave_up(void *arg, const char *text)
+{
+    struct world *w = arg;
+    model_trace(&w->model, "store: fatal: %s", text);
+    w->fatal = true;
+}
+
+static void process_new(struct world *w)
+{
+    struct store_host host = {
+        .disk_ops = &simdisk_ops,
+        .disk = w->disk,
+        .writer_ops = &sim_writer_ops,
+        .writer = &w->writer,
+        .worker_ops = &sim_worker_ops,
+        .workers = &w->workers,
+        .fatal = store_gave_up,
+        .fatal_arg = w,
+    };
+    w->fatal = false;
+    w->report[0] = 0;
+    sim_writer_init(&w->writer, w->disk);
+    w->workers = (struct sim_workers){0};
+    if (store_new(&w->store_options, &host, &w->store) != BROKER_OK)
+        abort();
+    w->engine = engine_new(&w->engine_options, &spy_ops, w, &world_sink, w);
+    if (!w->engine)
+        abort();
+}
+
+/* Free everything the process had. What it still has under way meets a disk that fails. */
+void world_quit(struct world *w)
+{
+    if (!w->store)
+        return;
+    uint64_t cut_after = w->disk->cut_after;
+    w->disk->frozen = true;
+    for (uint32_t i = 0; i < 100 && (w->writer.head || sim_workers_have_work(&w->workers)); i++) {
+        sim_writer_fail(&w->writer, w->store, w->now);
+        if (!sim_workers_run(&w->workers))
+            break;
+    }
+    if (w->writer.head || sim_workers_have_work(&w->workers))
+        model_fail(&w->model, "the store finds no end on a disk that fails");
+    engine_free(w->engine);
+    store_free(w->store);
+    sim_writer_release(&w->writer);
+    w->store = NULL;
+    w->engine = NULL;
+    w->disk->cut_after = cut_after;
+    simdisk_process_gone(w->disk);
+}
+
+void world_release(struct world *w)
+{
+    world_quit(w);
+    simdisk_free(w->disk);
+    model_release(&w->model);
+}
+
+bool world_is_dying(const struct world *w)
+{
+    return w->disk->frozen || w->fatal;
+}
+
+bool world_start(struct world *w)
+{
+    struct store_report report = {store_said, w};
+    uint64_t faults = w->disk->faults_hit;
+    w->now.mono.ms = 1000 + rng_below(&w->rng, 1000000); /* another start, another monotonic clock */
+    w->model.now = w->now;
+    process_new(w);
+    w->starts++;
+    broker_error error = store_open(w->store, w->engine, w->now, &report);
+    if (error == BROKER_OK && !world_is_dying(w)) {
+        model_trace(&w->model, "started (%llu)", (unsigned long long)w->starts);
+        return true;
+    }
+    w->broken_starts++;
+    if (error == BROKER_OK)
+        return false;
+    bool disk_failed = w->disk->frozen || w->disk->faults_hit != faults;
+    if (!disk_failed && !(error == BROKER_DISK_FULL && w->disk->capacity))
+        model_fail(&w->model, "start refused on a disk that is whole: %s: %s", broker_error_name(error),
+                   w->report[0] ? w->report : "(no report)");
+    return false;
+}
+
+/* ---- looking at all of it ------------------------------------------------------------------------------------------------------ */
+
+static void observe_read(struct world *w, const struct model_queue *q, uint64_t seq)
+{
+    for (uint32_t tries = 0; tries < 50; tries++) {
+        struct stored_message msg;
+        uint32_t count = 0;
+        uint64_t damaged = 0;
+        enum read_status status =
+            store_engine_ops.read(w->store, q->id, seq, seq, 1, UINT64_MAX, &msg, &count, &damaged);
+        if (status == READ_PENDING) {
+            if (!sim_workers_run(&w->workers))
+                model_fail(&w->model, "reading %s seq %llu finds no end", q->name, (unsigned long long)seq);
+            if (world_is_dying(w))
+                return;
+            continue;
+        }
+        if (status != READ_OK || count != 1)
+            model_fail(&w->model, "lost: %s seq %llu cannot be read: %s", q->name, (unsigned long long)seq,
+                       status == READ_DAMAGED ? "damaged" : "not there");
+        else
+            model_check_bytes(&w->model, q, seq, msg.record);
+        return;
+    }
+    model_fail(&w->model, "reading %s seq %llu stays pending", q->name, (unsigned long long)seq);
+}
+
+static void observe_queue_reads(struct world *w, const struct model_queue *q)
+{
+    for (uint64_t seq = 1; q->exists && seq <= q->count && !model_failed(&w->model) && !world_is_dying(w); seq++) {
+        if (model_must_have(q, seq))
+            observe_read(w, q, seq);
+    }
+}
+
+void world_observe(struct world *w, bool reads)
+{
+    w->observing = true;
+    for (uint32_t i = 0; i < MODEL_QUEUES && !model_failed(&w->model); i++) {
+        struct model_queue *q = &w->model.queues[i];
+        struct command c = {.type = COMMAND_QUEUE_DESCRIBE,
+                            .token = {.conn = 1, .correlation = 1},
+                            .queue = {q->name, strlen(q->name)}};
+        w->observed_queue = i;
+        w->observed = false;
+        engine_submit(w->engine, w->now, &c);
+        if (!w->observed)
+            model_fail(&w->model, "describe of %s is not answered", q->name);
+    }
+    model_restarted(&w->model);
+    w->power = false;
+    w->observing = false;
+    for (uint32_t i = 0; reads && i < MODEL_QUEUES && !model_failed(&w->model); i++)
+        observe_queue_reads(w, &w->model.queues[i]);
+}
+
+/* ---- living and dying ------------------------------------------------------------------------------------------------------------ */
+
+void world_die(struct world *w, bool power)
+{
+    model_trace(&w->model, power ? "POWER CUT" : "KILL");
+    world_quit(w);
+    w->power |= power;
+    if (power) {
+        simdisk_cut_power(w->disk, &w->rng);
+        w->cuts++;
+    } else {
+        w->kills++;
+    }
+    model_crash(&w->model, power);
+    w->now.wall.ms += rng_below(&w->rng, 5000);
+}
+
+static void share_indexes(struct world *w)
+{
+    w->model.platter_index = w->believe ? UINT64_MAX : w->writer.truly_durable;
+    w->model.system_index = w->writer.written;
+    w->model.now = w->now;
+}
+
+void world_submit(struct world *w, struct op *op, struct command *c)
+{
+    c->token.conn = op->conn;
+    c->token.stream = op->stream;
+    c->token.correlation = op->correlation;
+    model_trace(&w->model, "%s #%u %s/%s conn %llu", model_op_name(op->type), op->correlation,
+                w->model.queues[op->queue].name, w->model.queues[op->queue].groups[op->group].name,
+                (unsigned long long)op->conn);
+    share_indexes(w);
+    model_submit_begin(&w->model, op);
+    engine_submit(w->engine, w->now, c);
+    if (is_heard(w))
+        model_submit_end(&w->model, op, c);
+    else
+        w->model.current = NULL;
+}
+
+void world_tell(struct world *w, struct command *c)
+{
+    share_indexes(w);
+    engine_submit(w->engine, w->now, c);
+}
+
+void world_turn(struct world *w)
+{
+    share_indexes(w);
+    engine_tick(w->engine, w->now);
+    store_tick(w->store, w->now);
+    store_flush(w->store, w->now);
+}
+
+void world_step(struct world *w)
+{
+    share_indexes(w);
+    switch (rng_below(&w->rng, 4)) {
+    case 0: world_turn(w); break;
+    case 1:
+    case 2: sim_writer_step(&w->writer, &w->rng, w->store, w->now); break;
+    default: sim_workers_step(&w->workers, &w->rng); break;
+    }
+}
+
+bool world_settle(struct world *w)
+{
+    for (uint32_t i = 0; i < 10000; i++) {
+        if (world_is_dying(w) || model_failed(&w->model))
+            return true;
+        world_turn(w);
+        share_indexes(w);
+        bool busy = sim_writer_has_work(&w->writer) || sim_workers_have_work(&w->workers);
+        sim_writer_run(&w->writer, w->store, w->now);
+        if (!sim_workers_run(&w->workers))
+            return false;
+        if (!busy && !store_busy(w->store) && !sim_writer_has_work(&w->writer))
+            return true;
+    }
+    return false;
+}
+
+void world_stop(struct world *w)
+{
+    if (!world_settle(w))
+        model_fail(&w->model, "the store does not come to rest");
+    if (world_is_dying(w) || model_failed(&w->model))
+        return;
+    store_checkpoint(w->store, w->now);
+    if (!world_settle(w))
+        model_fail(&w->model, "the store does not come to rest after its last checkpoint");
+}
+
+void world_pass_time(struct world *w, uint64_t ms)
+{
+    w->now.mono.ms += ms;
+    w->now.wall.ms += ms;
+    w->model.now = w->now;
+}

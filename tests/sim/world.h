@@ -1,0 +1,64 @@
+/*
+ * Owns:            one simulated machine: disk, clock, the process with its store and engine, and the model beside it.
+ * May use:         engine.h, store.h, wire.h, and the rest of the simulation.
+ * Never knows:     what a history wants.
+ * Start reading at world_start.
+ *
+ * A process dies in one of two ways: at a disk call (simdisk.cut_after; the disk is frozen from then on, and what the
+ * process does until it notices did not happen), or between two steps.
+ */
+#ifndef SIM_WORLD_H
+#define SIM_WORLD_H
+
+#include <engine.h>
+#include <store.h>
+
+#include "model.h"
+#include "rng.h"
+#include "schedule.h"
+#include "simdisk.h"
+
+struct world {
+    struct rng rng;
+    struct now now;
+    struct simdisk *disk; /* owned */
+    struct sim_writer writer;
+    struct sim_workers workers;
+    struct store *store;   /* NULL: no process */
+    struct engine *engine;
+    struct model model;
+    struct store_options store_options;
+    struct engine_options engine_options;
+    bool fatal;      /* the store has given up */
+    bool believe;    /* do not compare deliveries with what the disk knows: crashes must find it */
+    bool observing;  /* answers go to observe_* instead of the model */
+    bool power;      /* some crash since the last look was a power cut */
+    uint32_t observed_queue;
+    bool observed;
+    uint32_t output_room; /* deliveries that fit before a connection's output counts as full */
+    uint64_t starts, cuts, kills, broken_starts; /* statistics */
+    char report[400]; /* what store_open had to say */
+};
+
+void world_init(struct world *w, uint64_t seed, bool trace);
+void world_release(struct world *w);
+/* Open the store on the disk as it is. false: the disk was cut or failed meanwhile (look at w->disk), or the model failed. */
+bool world_start(struct world *w);
+/* Compare all of what the broker says with the model. `reads`: read each message that must be there, too. */
+void world_observe(struct world *w, bool reads);
+/* The process dies here and now; what it had given to the system stays; `power`: only what a power cut leaves. */
+void world_die(struct world *w, bool power);
+/* The process is gone; the disk keeps what was not synced apart, the model knows nothing of it yet. */
+void world_quit(struct world *w);
+void world_stop(struct world *w); /* an orderly end: everything written, a checkpoint */
+void world_submit(struct world *w, struct op *op, struct command *c);
+void world_tell(struct world *w, struct command *c); /* a command without an answer */
+/* One step of the machine by chance: the loop's turn ends, the writer or a worker does something. */
+void world_step(struct world *w);
+void world_turn(struct world *w);     /* the end of a turn of the loop: tick, flush */
+bool world_settle(struct world *w);   /* until nothing is under way; false: there is no end to it */
+void world_pass_time(struct world *w, uint64_t ms);
+/* Did the process meet something that it cannot outlive? */
+bool world_is_dying(const struct world *w);
+
+#endif
