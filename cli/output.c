@@ -92,6 +92,8 @@ struct cli_number cli_bytes(double bytes)
 struct cli_number cli_time(double seconds)
 {
     static const char *const units[] = {"µs", "ms", "s"};
+    if (seconds == 0)
+        return (struct cli_number){"0 s"};
     if (seconds < 100)
         return with_unit(seconds * 1e6, 1000, units, 3);
     struct cli_number n;

@@ -178,8 +178,9 @@ void consumer_credit(struct engine *e, const struct command *c)
 
 void consumer_hold(struct engine *e, const struct command *c)
 {
-    struct client *client = client_find(e, c->token.conn);
     bool hold = c->type == COMMAND_HOLD;
+    /* A connection may be held before it subscribes; no memory for that only means that it is served once too often. */
+    struct client *client = hold ? client_make(e, c->token.conn) : client_find(e, c->token.conn);
     if (!client) {
         return;
     }
@@ -189,6 +190,7 @@ void consumer_hold(struct engine *e, const struct command *c)
             one->held = hold;
             consumer_check(e, one);
         }
+        client_drop_if_idle(e, client);
         return;
     }
     client->held = hold;

@@ -8,7 +8,12 @@
 
 #include "engine_internal.h"
 
-enum { RETRY_MS = 100, BATCH_BLOCKS = LEASE_MESSAGES_MAX / BLOCK_MESSAGES };
+enum {
+    RETRY_MS = 100,
+    BATCH_BYTES_MAX =
+        1 << 20, /* of one hand-out, unless a single message is larger: what a slow reader makes the front copy */
+    BATCH_BLOCKS = LEASE_MESSAGES_MAX / BLOCK_MESSAGES
+};
 
 struct batch {
     uint32_t count, returned_count;
@@ -309,7 +314,7 @@ static enum progress serve_one(struct engine *e, struct group *g)
     struct batch b; /* large: the arrays are not cleared */
     b.count = b.returned_count = 0;
     b.bytes = 0;
-    b.max_bytes = (uint64_t)consumer->credit_bytes;
+    b.max_bytes = consumer->credit_bytes < BATCH_BYTES_MAX ? (uint64_t)consumer->credit_bytes : BATCH_BYTES_MAX;
     uint32_t max = share(g, consumer);
     if (!max) {
         return PROGRESS_NONE;

@@ -456,6 +456,14 @@ static void test_hold(void **state)
     command(f, (struct command){.type = COMMAND_UNHOLD, .token = {.conn = 1}});
     tick(f);
     assert_int_equal(f->got_count, 200);
+    command(f, (struct command){.type = COMMAND_HOLD, .token = {.conn = 2}}); /* before it subscribes */
+    subscribe(f, 2, 1, "q", NULL, 0, 1000);
+    command(f, (struct command){.type = COMMAND_CLOSE, .token = {.conn = 1}});
+    tick(f);
+    assert_int_equal(f->got_count, 200);
+    command(f, (struct command){.type = COMMAND_UNHOLD, .token = {.conn = 2}});
+    tick(f);
+    assert_int_equal(f->got_count, 400);
 }
 
 static void test_groups_fan_out_and_dead_when_all_settled(void **state)

@@ -365,6 +365,9 @@ void queue_arm_trim(struct engine *e, struct queue *q, uint64_t at_ms)
 static void trim(struct engine *e, struct queue *q)
 {
     const struct queue_settings *s = &q->settings;
+    if (!has_log_limit(q)) { /* armed before an alter took the limits away */
+        return;
+    }
     uint64_t before = s->log_max_age_ms && e->now.wall.ms > s->log_max_age_ms ? e->now.wall.ms - s->log_max_age_ms : 0;
     uint64_t last = e->ops->trim_point(e->store, q->id, before, s->log_max_bytes, s->log_max_messages);
     if (last > q->visible) {

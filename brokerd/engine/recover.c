@@ -547,6 +547,7 @@ void engine_recovered(struct engine *e, struct now now, uint32_t epoch)
 {
     e->now = now;
     e->replaying = false;
+    e->stats.epoch = epoch;
     e->next_block = (uint64_t)(epoch & 0xfffff) << BLOCK_EPOCH_SHIFT | 1;
     for (struct queue *q = e->by_id; q; q = q->by_id.next) {
         q->visible = q->next_seq - 1;

@@ -66,8 +66,13 @@ static bool reserve_runs(struct store *s, const struct clean_job *j)
         while (i < j->run_count && j->runs[i].run.queue == queue)
             i++, n++;
         struct queue_index *q = index_find(s, queue);
-        if (!q || q->run_cap - q->run_len >= n)
+        if (!q)
             continue;
+        if (q->run_cap - q->run_len >= n) {
+            memmove(q->runs, q->runs + q->run_at, q->run_len * sizeof *q->runs);
+            q->run_at = 0;
+            continue;
+        }
         uint32_t cap = q->run_len + n;
         struct run *runs = malloc(cap * sizeof *runs);
         if (!runs)
@@ -236,7 +241,8 @@ static void directories_done(struct job *job)
 
 static bool is_low(const struct store *s, const struct segment *g)
 {
-    uint64_t data = g->data_end - SEGMENT_DATA_START;
+    uint64_t heads = (g->last_index - g->first_index + 1) * BATCH_HEAD_BYTES;
+    uint64_t data = g->data_end - SEGMENT_DATA_START - heads;
     return g->live_bytes * 100 < data * s->options.clean_below_percent;
 }
 

@@ -24,6 +24,7 @@ enum {
     CHECKPOINT_SEGMENT_BYTES = 64,
     CHECKPOINT_RUN_BYTES = 48,
     CHECKPOINT_TIME_BYTES = 16,
+    TIMES_SEALED_MAX = 32, /* time blocks of a sealed run */
     FILE_NAME_BYTES = 64
 };
 

@@ -2,11 +2,11 @@
  * Owns:            the commit log on disk: batches, segments, index, checkpoints, cleaner, recovery, fsck.
  * May use:         base, wire (record layout, CRC), and the engine's store interface (struct store_ops).
  * Never knows:     sockets, commands, what an ack means.
- * Start reading at store_append (store_log.c), then store_recover.c; docs/STORAGE.md describes every byte.
+ * Start reading at log_append (append.c), then recover.c; docs/STORAGE.md describes every byte.
  *
  * The store itself is single-threaded and lives on the loop. What may block is done elsewhere, through two ops structs:
  * `log_writer` writes and syncs batches in order; `workers` run jobs (reads, footers, checkpoints, cleaning). Both report
- * back on the loop. In the daemon they are threads (store_threads.c); in the simulation they are steps of the schedule.
+ * back on the loop. In the daemon they are threads (threads.c); in the simulation they are steps of the schedule.
  */
 #ifndef STORE_H
 #define STORE_H
@@ -85,6 +85,7 @@ struct store_options {
     uint32_t sync_interval_ms;     /* for DURABILITY_WRITTEN records; default 1000 */
     uint32_t clean_below_percent;  /* a sealed segment with less live bytes than this is cleaned; default 30 */
     uint64_t checkpoint_bytes;     /* log written between checkpoints; default 64 MiB */
+    bool plant_seal_early;         /* a planted bug for the simulation to find: footers and checkpoints do not wait for the log */
 };
 
 struct store_report {              /* what recovery or fsck has to say, line by line */
@@ -115,7 +116,8 @@ void store_free(struct store *s); /* no job or write may be under way; does not 
 
 /* At the end of each turn of the loop: close the filling batch and give it to the writer; free what readers borrowed. */
 void store_flush(struct store *s, struct now now);
-/* Idle marks, interval syncs, checkpoints, cleaning, spare segments; returns when to be called again. */
+/* Idle marks, interval syncs, checkpoints, cleaning, spare segments. Call it in each turn, after store_flush; returns when to
+   be called again if nothing else happens. */
 monotime store_tick(struct store *s, struct now now);
 /* The writer's report, on the loop: all batches up to `written` are written, up to `durable` synced; error: errno or 0. */
 void store_written(struct store *s, struct now now, uint64_t written, uint64_t durable, uint64_t bytes, uint64_t syncs, int error);

@@ -25,8 +25,7 @@ enum {
     CHUNKS_SPARE_MAX = 4,
     HOLES_MAX = 64,          /* a gap of up to this many seqs is kept as holes of one run */
     TIMES_MAX = 64,          /* time blocks of a run that is being filled */
-    TIMES_SEALED_MAX = 32,   /* ... and of a sealed one, if it is long: */
-    TIMES_SEALED_RUN = 1024, /* shorter ones have their segment's time only */
+    TIMES_SEALED_RUN = 1024, /* shorter sealed runs have no time blocks of their own, only their segment's time */
     LAZY_MS = 20,            /* how long a record that nobody waits for may stay in the filling batch */
     IDLE_MS = 50,            /* quiet time after which an empty batch claims that the last one is on disk */
     RETRY_MS = 1000,         /* after a full disk and the like */

@@ -1,8 +1,10 @@
 /*
- * libbroker against a broker that says anything: the input is what the broker sends, all of it there before the client
- * asks for something, and then the end of the connection. The client must come back from every call, with an error or not.
+ * libbroker against a broker that says anything: the input is what the broker sends, an answer at a time as the client asks
+ * for something, and then the end of the connection. The client must come back from every call, with an error or not.
  */
 #include <broker/broker.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -36,7 +38,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 }
 
 /* HELLO's answer, as a fuzzer would take long to find: {"server": "x", "max_frame": 1 MiB, "max_message": 1 MiB}. */
-static const uint8_t welcome[] = "\x34\0\0\0\x81\0\0\0\1\0\0\0\0\0\0\0\x84\xa6server\xa1x\xa9max_"
+static const uint8_t welcome[] = "\x31\0\0\0\x81\0\0\0\1\0\0\0\0\0\0\0\x84\xa6server\xa1x\xa9max_"
                                  "frame\xce\0\x10\0\0\xabmax_message\xce\0\x10\0\0\xa5"
                                  "epoch\x01";
 
@@ -52,28 +54,30 @@ static bool on_group(void *arg, const broker_group_info *g)
     return true;
 }
 
+/* Touch every byte: ASan sees what does not belong to the message. */
+static void touch(const void *bytes, size_t len)
+{
+    uint8_t sum = 0;
+    for (size_t i = 0; i < len; i++)
+        sum ^= ((const uint8_t *)bytes)[i];
+    __asm__ volatile("" : : "r"(sum));
+}
+
 static bool on_header(void *arg, const char *name, size_t name_len, const char *value, size_t value_len)
 {
-    static volatile size_t sum;
-    for (size_t i = 0; i < name_len; i++)
-        sum += (uint8_t)name[i];
-    for (size_t i = 0; i < value_len; i++)
-        sum += (uint8_t)value[i];
+    touch(name, name_len);
+    touch(value, value_len);
     return true;
 }
 
-/* Touch every byte: ASan sees what does not belong to the message. */
 static void look_at(const broker_msg *m)
 {
     size_t len = 0;
-    const uint8_t *body = broker_msg_body(m, &len);
-    static volatile size_t sum;
+    const void *bytes = broker_msg_body(m, &len);
 
-    for (size_t i = 0; i < len; i++)
-        sum += body[i];
-    const char *key = broker_msg_key(m, &len);
-    for (size_t i = 0; key && i < len; i++)
-        sum += (uint8_t)key[i];
+    touch(bytes, len);
+    bytes = broker_msg_key(m, &len);
+    touch(bytes, bytes ? len : 0);
     broker_msg_each_header(m, on_header, NULL);
     (void)broker_msg_header(m, "a", &len);
     (void)broker_msg_raw_headers(m, &len);
@@ -157,14 +161,80 @@ static void use(broker *b, unsigned how)
     }
 }
 
+/* ---- the broker's side ------------------------------------------------------------------------------------------------ */
+
+enum { PATIENCE_MS = 20, FRAME_HEAD = 16, TYPE = 4, RESPONSE = 0x80, CREDIT = 0x40, CREDIT_BYTES = 32 };
+
+struct peer {
+    int fd;
+    bool greet;
+    struct input in;
+    pthread_t thread;
+};
+
+/* How much to send at once: an answer and the one-way frames around it; broken ones and what follows them all at once. */
+static size_t next_chunk(const struct input *in)
+{
+    size_t at = 0;
+    bool answered = false;
+
+    while (in->len - at >= FRAME_HEAD) {
+        const uint8_t *head = in->bytes + at;
+        size_t body = head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24;
+        if (body > in->len - at - FRAME_HEAD)
+            return in->len;
+        if (answered && (head[TYPE] & RESPONSE))
+            return at;
+        answered |= head[TYPE] & RESPONSE;
+        at += FRAME_HEAD + body;
+    }
+    return in->len;
+}
+
+/* Wait for the client to ask something, and read it all; false: it says nothing more. Credit alone asks for nothing. */
+static bool hear(struct peer *p)
+{
+    uint8_t bytes[4096];
+    struct pollfd pfd = {p->fd, POLLIN, 0};
+    ptrdiff_t n;
+
+    do
+        n = poll(&pfd, 1, PATIENCE_MS) == 1 ? recv(p->fd, bytes, sizeof(bytes), MSG_DONTWAIT) : 0;
+    while (n == CREDIT_BYTES && bytes[TYPE] == CREDIT);
+    return n > 0;
+}
+
+static bool say(struct peer *p, const uint8_t *bytes, size_t len)
+{
+    return send(p->fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len;
+}
+
+static void *talk(void *arg)
+{
+    struct peer *p = arg;
+    bool open = hear(p) && (!p->greet || say(p, welcome, sizeof(welcome) - 1));
+
+    while (open && p->in.len > 0) {
+        if (p->greet)
+            hear(p);
+        size_t n = next_chunk(&p->in);
+        open = say(p, p->in.bytes, n);
+        p->in.bytes += n;
+        p->in.len -= n;
+        p->greet = true;
+    }
+    shutdown(p->fd, SHUT_WR);
+    return NULL;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
-    struct input in = {bytes, len};
-    uint8_t how = (uint8_t)input_number(&in, 1);
+    struct peer peer = {.in = {bytes, len}};
+    uint8_t how = (uint8_t)input_number(&peer.in, 1);
     broker_options o = BROKER_OPTIONS_INIT(broker_options);
     broker *b = NULL;
 
-    if (in.len > 60000) /* what a socket's buffer takes in one go */
+    if (peer.in.len > 60000) /* what a socket's buffer takes in one go */
         return 0;
     o.url = url;
     o.no_reconnect = true;
@@ -172,17 +242,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     o.max_message_bytes = 1 << 20;
     if (broker_open(&b, &o) != BROKER_OK)
         return 0;
-    int peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    if (peer < 0)
+    peer.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    peer.greet = !(how & 0x80);
+    if (peer.fd < 0 || pthread_create(&peer.thread, NULL, talk, &peer) != 0)
         abort();
-    if (!(how & 0x80) && send(peer, welcome, sizeof(welcome) - 1, MSG_NOSIGNAL) < 0)
-        abort();
-    if (in.len > 0 && send(peer, in.bytes, in.len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)in.len)
-        abort();
-    shutdown(peer, SHUT_WR);
     use(b, how & 0x7f);
     CHECK(broker_error_text(b));
     broker_close(b);
-    close(peer);
+    pthread_join(peer.thread, NULL);
+    close(peer.fd);
     return 0;
 }

@@ -176,9 +176,11 @@ def delivered(*bodies, first_receipt=64, attempts=None):
 def client():
     publish_range = struct.pack("<QIIHHI", 1, 0, 1, 0, 0, 0)
     error = frame(0xFF, {"code": 6, "text": "no queue", "scope": "request", "retry_ms": 5}, 2)
-    queue = {"name": "q", "id": 1, "retention": "work", "sync": "always", "lease_ms": 5, "paused": False, "first_seq": 1, "last_seq": 2, "messages": 1, "bytes": 9, "groups": 1, "consumers": 0}
+    queue = {"name": "q", "id": 1, "retention": "work", "sync": "always", "lease_ms": 5, "paused": False, "first_seq": 1, "last_seq": 2, "messages": 1, "bytes": 9, "groups": 1, "consumers": 0,
+             "max_message_bytes": 0, "log_max_age_ms": 0, "log_max_bytes": 0, "log_max_messages": 0}
     group = {"name": "default", "floor_seq": 0, "cursor_seq": 1, "ready": 1, "leased": 0, "delayed": 0, "consumers": 0}
-    stats = {"uptime_ms": 1, "cpu_us": 2, "rss_bytes": 3, "version": "0.1.0", "syncs": 9}
+    stats = {"uptime_ms": 1, "cpu_us": 2, "rss_bytes": 3, "connections": 1, "queues": 1, "subscriptions": 0, "published": 1, "delivered": 1,
+             "acked": 1, "syncs": 9, "bytes_written": 1, "log_index": 5, "disk_bytes": 7, "segments": 1, "version": "0.1.0"}
     settled = struct.pack("<IIQ", 1, 1, 64)
     made = {
         "publish": (0, frame(0x30 | RESPONSE, publish_range, 2)),
@@ -189,7 +191,7 @@ def client():
         "ended": (1, frame(0x20 | RESPONSE, b"", 2, 1) + frame(0x44, {"code": 6, "text": "deleted"}, 0, 1)),
         "lease": (2, frame(0x22 | RESPONSE, delivered(b"one", b"two", attempts=[1, 7]), 2)),
         "lease-empty": (2, frame(0x22 | RESPONSE, delivered(), 2)),
-        "admin": (3, frame(0x16 | RESPONSE, {"queues": [queue, queue], "more": False}, 2) + frame(0x17 | RESPONSE, {"queue": queue, "groups": [group]}, 3)
+        "admin": (3, frame(0x16 | RESPONSE, {"queues": [queue, {**queue, "name": "r"}], "more": False}, 2) + frame(0x17 | RESPONSE, {"queue": queue, "groups": [group]}, 3)
                   + frame(0x03 | RESPONSE, stats, 4) + frame(0x15 | RESPONSE, {"purged": 3}, 5) + frame(0x02 | RESPONSE, {}, 6)),
         "receipts": (4, frame(0x31 | RESPONSE, struct.pack("<II", 1, 0), 2) + frame(0x32 | RESPONSE, struct.pack("<IIQ", 0, 1, 8), 3)),
         "goaway": (0, frame(0x41, b"", 0) + frame(0x42, {"code": 21, "text": "bye"}, 0)),
@@ -201,9 +203,41 @@ def client():
         write("client", name, bytes([how]) + data)
 
 
+# ---- what a client may send
+
+
+def chunk(data, peer=0, turns=1):
+    return struct.pack("<BH", peer | turns << 1, len(data)) + data
+
+
+def front():
+    hello = PREAMBLE + frame(0x01, {"client": "x", "heartbeat_ms": 0})
+    create = frame(0x10, {"queue": "q", "lease_ms": 1000}, 2)
+    publish = frame(0x30, queue_name(b"q") + record(b"one", producer=(5, 1)) + record(b"two", key=b"k"), 3)
+    subscribe = frame(0x20, {"queue": "q"}, 4, 7) + frame(0x40, struct.pack("<IIQ", 100, 0, 1 << 20), 0, 7)
+    lease = frame(0x22, {"queue": "q", "max": 10, "wait_ms": 10}, 5)
+    receipts = b"".join(struct.pack("<QII", first, 2, 0) for first in (64 << 10, 1 << 26 << 6, 64))
+    settle = frame(0x31, receipts, 6) + frame(0x32, bytes(8) + receipts, 7) + frame(0x33, struct.pack("<II", 500, 0) + receipts, 8)
+    made = {
+        "hello": b"\x01" + chunk(hello),
+        "hello-split": b"\x01" + chunk(hello[:5]) + chunk(hello[5:20]) + chunk(hello[20:]),
+        "garbage": b"\x01" + chunk(b"GET / HTTP/1.1\r\n\r\n"),
+        "publish": b"\x00" + chunk(create) + chunk(publish, turns=3),
+        "consume": b"\x00" + chunk(create + publish) + chunk(subscribe, turns=3) + chunk(settle, turns=2),
+        "lease": b"\x00" + chunk(create + publish, turns=3) + chunk(lease, turns=2) + chunk(settle, turns=3),
+        "two": b"\x00" + chunk(create + subscribe) + chunk(publish, peer=1, turns=3) + chunk(frame(0x12, {"queue": "q"}, 9), peer=1, turns=2),
+        "admin": b"\x00" + chunk(create + b"".join(frame(kind, {"queue": "q"}, 20 + kind) for kind in (0x13, 0x14, 0x15, 0x17)) + frame(0x16, {"limit": 5}, 9) + frame(0x03, {}, 10))
+                 + chunk(frame(0x18, {"queue": "q", "group": "g", "start": "seq", "value": 1}, 11) + frame(0x1A, {"queue": "q", "group": "g", "start": "end"}, 12) + frame(0x19, {"queue": "q", "group": "g"}, 13)),
+        "unknown": b"\x00" + chunk(frame(0x3E, b"x", 5) + frame(0x21, b"", 6, 9) + frame(0x41) + frame(0x02, b"", 7) + frame(0x02, b"", 0)),
+    }
+    for name, data in made.items():
+        write("front", name, data)
+
+
 if __name__ == "__main__":
     wire()
     engine()
     conf()
     client()
+    front()
     print("wrote", HERE, file=sys.stderr)

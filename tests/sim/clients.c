@@ -270,8 +270,8 @@ void client_consume(struct history *h)
         unsubscribe(h, s);
     else if (what < 68)
         client_disconnect(h, conn);
-    else if (what < 70)
-        hold(h, COMMAND_HOLD, conn);
+    else if (what < 70 && s->live) /* of a connection without subscriptions it would not be remembered */
+        hold(h, COMMAND_HOLD, s->conn);
     else if (what < 73)
         h->world.output_room = (uint32_t)rng_between(rng, 1, 5);
     else

@@ -315,8 +315,9 @@ static void op_refused(struct model *m, struct op *op, const char *text)
     if (refusal_is_plain(op->error) && !m->may_refuse)
         model_fail(m, "%s refused with %s for no reason: %s", model_op_name(op->type), broker_error_name(op->error), text);
     const struct model_queue *q = &m->queues[op->queue];
-    if (q->exists && (op->error == BROKER_QUEUE_NOT_FOUND ||
-                      (op->error == BROKER_GROUP_NOT_FOUND && q->groups[op->group].exists)))
+    bool going = m->current && (m->current->type == COMMAND_QUEUE_DELETE || m->current->type == COMMAND_GROUP_DELETE);
+    if (!going && q->exists && (op->error == BROKER_QUEUE_NOT_FOUND ||
+                                (op->error == BROKER_GROUP_NOT_FOUND && q->groups[op->group].exists)))
         model_fail(m, "%s: %s", model_op_name(op->type), text);
     if (op->error == BROKER_MALFORMED || op->error == BROKER_UNKNOWN_COMMAND || op->error == BROKER_INTERNAL)
         model_fail(m, "%s refused with %s: %s", model_op_name(op->type), broker_error_name(op->error), text);

@@ -62,6 +62,7 @@ struct model_group {
     bool exists, was; /* now, and before the control operation in flight */
     bool seeking;     /* a seek is in flight: see slot.before */
     struct slot *slots; /* by seq - 1 */
+    uint32_t moves;     /* created or moved so often: settles that were in flight meant another position */
     uint64_t top_first; /* greatest seq delivered for the first time */
 };
 
@@ -90,7 +91,7 @@ struct op_record {
 struct op_receipt {
     uint64_t receipt, seq;
     uint32_t queue, incarnation, group;
-    uint32_t attempts;
+    uint32_t attempts, moves;
     enum receipt_fate fate;
 };
 

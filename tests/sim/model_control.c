@@ -84,6 +84,7 @@ static void group_placed(struct model *m, struct model_queue *q, struct model_gr
             .state = state, .settled = SURVIVES_POWER, .before = fresh ? state : before, .deliveries = deliveries};
     }
     g->top_first = low - 1;
+    g->moves++;
 }
 
 static void group_leases_over(const struct model_queue *q, struct model_group *g)

@@ -37,8 +37,11 @@ static void queue_crash(struct model_queue *q, enum survives need)
 void model_crash(struct model *m, bool power)
 {
     enum survives need = power ? SURVIVES_POWER : SURVIVES_KILL;
-    for (uint32_t i = 0; i < MODEL_QUEUES; i++)
+    for (uint32_t i = 0; i < MODEL_QUEUES; i++) {
+        if (m->queues[i].exists)
+            queue_mark_gone(m, &m->queues[i]);
         queue_crash(&m->queues[i], need);
+    }
     for (uint32_t i = 0; i < MODEL_SUBSCRIPTIONS; i++)
         m->subscriptions[i].live = false;
     for (uint32_t i = m->first_open; i < m->op_count; i++) {

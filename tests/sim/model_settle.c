@@ -88,7 +88,8 @@ void publish_completed(struct model *m, struct op *op, const struct completion *
 static struct slot *receipt_slot(struct model *m, const struct op_receipt *r)
 {
     struct model_queue *q = &m->queues[r->queue];
-    bool there = r->seq != 0 && q->exists && q->incarnation == r->incarnation && q->groups[r->group].exists;
+    const struct model_group *g = &q->groups[r->group];
+    bool there = r->seq != 0 && q->exists && q->incarnation == r->incarnation && g->exists && g->moves == r->moves;
     return there && r->seq <= q->count ? &q->groups[r->group].slots[r->seq - 1] : NULL;
 }
 
@@ -104,15 +105,16 @@ struct op_receipt *settle_add(struct model *m, struct op *op, const struct held 
                              .queue = h->queue,
                              .incarnation = h->incarnation,
                              .group = h->group,
+                             .moves = m->queues[h->queue].groups[h->group].moves,
                              .fate = RECEIPT_STALE};
-    enum survives asked = queue_survives(&m->queues[h->queue], BROKER_SYNC_DEFAULT);
-    if (op->asked < asked)
-        op->asked = asked; /* one answer for all: it waits for the strictest */
     struct slot *s = receipt_slot(m, r);
     if (s && s->leased && s->receipt == r->receipt) {
         /* After the deadline the lease ends with the next tick, whenever that is. */
         r->fate = m->now.mono.ms < s->deadline_ms ? RECEIPT_LIVE : RECEIPT_EITHER;
         r->attempts = s->attempts;
+        /* One answer for all of them; what it waits for is the strictest's, what is relied on the laxest's. */
+        enum survives asked = queue_survives(&m->queues[h->queue], BROKER_SYNC_DEFAULT);
+        op->asked = op->asked == SURVIVES_NOTHING || asked < op->asked ? asked : op->asked;
     }
     return r;
 }
@@ -197,7 +199,7 @@ static void receipt_answered(struct model *m, struct op *op, const struct op_rec
     if (op->type == COMMAND_NACK)
         nack_confirmed(s, op, r, how);
     else if (s->state == SLOT_SETTLED || (r->fate == RECEIPT_EITHER && !s->leased))
-        slot_settle(s, how); /* else a seek made it wanted again */
+        slot_settle(s, how);
 }
 
 /* It may have happened in part: nobody knows. */

@@ -1,0 +1,510 @@
+#include "daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "front_tcp.h"
+#include "log.h"
+#include "service.h"
+#include "store.h"
+
+enum {
+    GRACE_MS = 100,         /* after GOAWAY, at least: for clients to settle what they have */
+    STOP_LOOK_MS = 5,       /* how often an orderly stop looks whether it can go on */
+    SPARE_DESCRIPTORS = 64, /* for files and listeners, beside the connections' */
+};
+
+enum stage { /* of the daemon's life; each step forward is taken in stop_step */
+             STAGE_RUNNING,
+             STAGE_DRAINING,   /* GOAWAY is out; answers, settles and the disk are waited for */
+             STAGE_CLOSING,    /* connections get their last bytes and close */
+             STAGE_FLUSHING,   /* what they left behind goes to disk */
+             STAGE_CHECKPOINT, /* the log is closed in good order */
+};
+
+struct daemon {
+    const struct conf *conf;
+    const struct conf_args *args;
+    const struct disk_ops *disk_ops;
+    void *disk;
+    struct store_threads *threads;
+    struct store *store;
+    struct net *net;
+    struct net_wake *wake;
+    struct front_tcp *front;
+    struct engine *engine;
+    struct door *door;
+    struct net_timer due, watchdog;
+    uint64_t watchdog_ms, started_ms, stop_since_ms;
+    enum stage stage;
+    bool failed; /* the store said so: nothing may be confirmed any more */
+    uint16_t port;
+};
+
+/* ---- the turn ------------------------------------------------------------------------------------------------------- */
+
+static void on_notify(void *arg)
+{
+    net_wake_send(arg);
+} /* in the store's threads */
+
+static void on_wake(void *arg, struct now now)
+{
+    struct daemon *d = arg;
+    store_threads_collect(d->threads, d->store, now);
+}
+
+static void on_due(void *arg, struct now now) {} /* woken: the turn's end does the work */
+
+static void on_watchdog(void *arg, struct now now)
+{
+    struct daemon *d = arg;
+    service_notify("WATCHDOG=1");
+    net_timer_set(d->net, &d->watchdog, (monotime){now.mono.ms + d->watchdog_ms / 2});
+}
+
+static void on_fatal(void *arg, const char *text)
+{
+    struct daemon *d = arg;
+    log_error("%s; stopping, since nothing more can be kept", text);
+    d->failed = true;
+    net_stop(d->net);
+}
+
+static void stop_step(struct daemon *d, struct now now);
+
+static void turn_work(void *arg)
+{
+    struct daemon *d = arg;
+    struct now now = net_now(d->net);
+    if (d->stage != STAGE_RUNNING)
+        stop_step(d, now);
+    monotime next = engine_tick(d->engine, now);
+    if (d->stage != STAGE_RUNNING && next.ms > now.mono.ms + STOP_LOOK_MS)
+        next.ms = now.mono.ms + STOP_LOOK_MS;
+    net_timer_set(d->net, &d->due, next);
+}
+
+/* Output has been sent: what was borrowed from the store may go. */
+static void turn_end(void *arg)
+{
+    struct daemon *d = arg;
+    struct now now = net_now(d->net);
+    store_flush(d->store, now);
+    monotime next = store_tick(d->store, now);
+    if (!heap_has(&d->due.node) || next.ms < d->due.node.key)
+        net_timer_set(d->net, &d->due, next);
+}
+
+static const struct net_turn_ops TURN = {.work = turn_work, .end = turn_end};
+
+/* ---- the stop ------------------------------------------------------------------------------------------------------- */
+
+static void stop_begin(struct daemon *d)
+{
+    struct now now = net_now(d->net);
+    log_notice("stopping: telling %u clients, finishing what is under way", front_tcp_connections(d->front));
+    service_notify("STOPPING=1");
+    d->stage = STAGE_DRAINING;
+    d->stop_since_ms = now.mono.ms;
+    net_close_listeners(d->net);
+    door_drain(d->door);
+    front_tcp_goaway(d->front, "the broker is shutting down");
+}
+
+static bool stage_is_over(const struct daemon *d, uint64_t spent_ms)
+{
+    switch (d->stage) {
+    case STAGE_DRAINING:
+        return front_tcp_connections(d->front) == 0 ||
+               (spent_ms >= GRACE_MS && front_tcp_is_idle(d->front) && !store_busy(d->store));
+    case STAGE_CLOSING: return front_tcp_connections(d->front) == 0;
+    case STAGE_FLUSHING:
+    case STAGE_CHECKPOINT: return !store_busy(d->store);
+    case STAGE_RUNNING: break;
+    }
+    return false;
+}
+
+/* One function changes the stage. Out of time, it stops where it is: the next start then recovers as after a crash, and
+   loses nothing that was confirmed. */
+static void stop_step(struct daemon *d, struct now now)
+{
+    uint64_t spent_ms = now.mono.ms - d->stop_since_ms, limit_ms = d->conf->broker.shutdown_ms;
+    if (!stage_is_over(d, spent_ms)) {
+        bool clients = d->stage <= STAGE_CLOSING;
+        if (spent_ms >= limit_ms) {
+            log_warning("out of time (broker.shutdown) while %s; the next start recovers the rest from the log",
+                        clients ? "waiting for clients" : "writing");
+            net_stop(d->net);
+        } else if (d->stage == STAGE_DRAINING && spent_ms >= limit_ms / 2) {
+            front_tcp_finish(d->front); /* who does not take its answers by now gets no more time */
+            d->stage = STAGE_CLOSING;
+        }
+        return;
+    }
+    switch (d->stage) {
+    case STAGE_DRAINING:
+        front_tcp_finish(d->front);
+        d->stage = STAGE_CLOSING;
+        break;
+    case STAGE_CLOSING: d->stage = STAGE_FLUSHING; break;
+    case STAGE_FLUSHING:
+        store_checkpoint(d->store, now);
+        d->stage = STAGE_CHECKPOINT;
+        break;
+    case STAGE_CHECKPOINT: net_stop(d->net); break;
+    case STAGE_RUNNING: break;
+    }
+}
+
+static void on_stop_signal(void *arg, int signo)
+{
+    struct daemon *d = arg;
+    if (d->stage == STAGE_RUNNING) {
+        stop_begin(d);
+        return;
+    }
+    log_warning("stopping at once: asked a second time");
+    net_stop(d->net);
+}
+
+static void on_hangup(void *arg, int signo)
+{
+    log_notice("SIGHUP: the configuration is read at start only; restart to change it");
+}
+
+/* ---- statistics ----------------------------------------------------------------------------------------------------- */
+
+static uint64_t resident_bytes(void)
+{
+    char text[128];
+    unsigned long long total, resident = 0;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    text[n > 0 ? n : 0] = 0;
+    if (sscanf(text, "%llu %llu", &total, &resident) != 2)
+        resident = 0;
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void collect_stats(void *arg, broker_stats *out, uint64_t *epoch)
+{
+    struct daemon *d = arg;
+    struct rusage usage;
+    struct engine_stats e;
+    struct store_stats s;
+    getrusage(RUSAGE_SELF, &usage);
+    engine_get_stats(d->engine, &e);
+    store_engine_ops.stats(d->store, &s);
+    out->uptime_ms = net_now(d->net).mono.ms - d->started_ms;
+    out->cpu_us = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000u +
+                  (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    out->rss_bytes = resident_bytes();
+    out->connections = front_tcp_connections(d->front);
+    out->queues = e.queues;
+    out->subscriptions = e.subscriptions;
+    out->published = e.published;
+    out->delivered = e.delivered;
+    out->acked = e.acked;
+    out->syncs = s.syncs;
+    out->bytes_written = s.bytes_written;
+    out->log_index = s.log_index;
+    out->disk_bytes = s.disk_bytes;
+    out->segments = s.segments;
+    *epoch = e.epoch;
+}
+
+static void on_report(void *arg, int signo)
+{
+    broker_stats s = {0};
+    uint64_t epoch;
+    collect_stats(arg, &s, &epoch);
+#define N(x) (unsigned long long)(x)
+    log_notice(
+        "up %llu s, cpu %llu ms, %llu KiB resident; %llu connections, %llu queues, %llu subscriptions; %llu published, "
+        "%llu delivered, %llu acked; %llu bytes written, %llu syncs, %llu segments, %llu bytes on disk",
+        N(s.uptime_ms / 1000), N(s.cpu_us / 1000), N(s.rss_bytes / 1024), N(s.connections), N(s.queues),
+        N(s.subscriptions), N(s.published), N(s.delivered), N(s.acked), N(s.bytes_written), N(s.syncs), N(s.segments),
+        N(s.disk_bytes));
+#undef N
+}
+
+/* ---- the start ------------------------------------------------------------------------------------------------------ */
+
+/* As many descriptors as the system lets us have; the soft limit is often 1024. */
+static void raise_descriptors(const struct conf *conf)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    uint64_t want = conf->tcp.max_connections + SPARE_DESCRIPTORS;
+    if (limit.rlim_cur < want && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (limit.rlim_cur < want)
+        log_warning(
+            "tcp.max_connections is %llu, but only %llu files may be open (LimitNOFILE): later ones will be refused",
+            (unsigned long long)conf->tcp.max_connections, (unsigned long long)limit.rlim_cur);
+}
+
+static bool out_of_memory(void)
+{
+    log_error("out of memory at start");
+    return false;
+}
+
+static bool build_net(struct daemon *d)
+{
+    const struct conf *c = d->conf;
+    struct net_options options = {
+        .read_buffer_bytes = c->tcp.read_buffer_bytes,
+        .max_input_bytes = c->tcp.input_bytes,
+        .max_output_bytes = c->tcp.output_total_bytes,
+        .max_connections = (uint32_t)c->tcp.max_connections,
+        .linger_ms = (uint32_t)c->tcp.linger_ms,
+    };
+    d->net = net_new(&options);
+    if (!d->net) {
+        log_error("cannot make the event loop: %s", strerror(errno));
+        return false;
+    }
+    d->started_ms = net_now(d->net).mono.ms;
+    net_timer_init(&d->due, on_due, d);
+    net_timer_init(&d->watchdog, on_watchdog, d);
+    d->wake = net_wake_new(d->net, on_wake, d);
+    return d->wake || out_of_memory();
+}
+
+static bool build_store(struct daemon *d)
+{
+    const struct conf *c = d->conf;
+    struct store_options options = {
+        .segment_bytes = (uint32_t)c->store.segment_bytes,
+        .window_bytes = c->store.window_bytes,
+        .tail_cache_bytes = c->store.tail_cache_bytes,
+        .read_cache_bytes = c->store.read_cache_bytes,
+        .max_disk_bytes = c->store.max_disk_bytes,
+        .spare_bytes = c->store.spare_bytes,
+        .sync_interval_ms = (uint32_t)c->store.sync_interval_ms,
+        .clean_below_percent = (uint32_t)c->store.clean_below_percent,
+        .checkpoint_bytes = c->store.checkpoint_bytes,
+    };
+    int error = disk_posix_open(c->broker.data_dir, true, &d->disk_ops, &d->disk);
+    if (error) {
+        log_error("cannot use the data directory %s: %s", c->broker.data_dir, strerror(error));
+        return false;
+    }
+    d->threads = store_threads_new(d->disk_ops, d->disk, on_notify, d->wake);
+    if (!d->threads)
+        return out_of_memory();
+    struct store_host host = {
+        .disk_ops = d->disk_ops,
+        .disk = d->disk,
+        .writer_ops = store_threads_writer_ops(),
+        .writer = d->threads,
+        .worker_ops = store_threads_worker_ops(),
+        .workers = d->threads,
+        .fatal = on_fatal,
+        .fatal_arg = d,
+    };
+    broker_error status = store_new(&options, &host, &d->store);
+    if (status)
+        log_error("cannot make the store: %s; see [store] in the configuration", broker_strerror(status));
+    return status == BROKER_OK;
+}
+
+static bool build_front(struct daemon *d)
+{
+    const struct conf *c = d->conf;
+    struct front_tcp_options options = {
+        .max_frame_bytes = (uint32_t)c->limits.max_frame_bytes,
+        .max_message_bytes = (uint32_t)c->limits.max_message_bytes,
+        .max_connections = (uint32_t)c->tcp.max_connections,
+        .max_settle_ranges = (uint32_t)c->limits.settle_ranges,
+        .waiting_leases = (uint32_t)c->limits.waiting_leases,
+        .heartbeat_ms = (uint32_t)c->tcp.heartbeat_ms,
+        .hello_ms = (uint32_t)c->tcp.hello_ms,
+        .frame_ms = (uint32_t)c->tcp.frame_ms,
+        .stall_ms = (uint32_t)c->tcp.stall_ms,
+        .output_bytes = c->tcp.output_bytes,
+    };
+    struct front_tcp_host host = {.stats = collect_stats, .arg = d};
+    d->front = front_tcp_new(&options, d->net, &host);
+    return d->front || out_of_memory();
+}
+
+static bool build_engine(struct daemon *d)
+{
+    const struct conf *c = d->conf;
+    struct engine_options engine_options = {
+        .max_message_bytes = (uint32_t)c->limits.max_message_bytes,
+        .default_lease_ms = (uint32_t)c->limits.default_lease_ms,
+        .max_queues = (uint32_t)c->limits.max_queues,
+        .max_groups_per_queue = (uint32_t)c->limits.max_groups,
+        .max_producers = (uint32_t)c->limits.producers,
+        .producer_ttl_ms = c->limits.producer_ttl_ms,
+    };
+    /* A LEASE's answer is one frame: head and attempts of 1024 messages beside the records. */
+    uint64_t batch = c->limits.max_frame_bytes - 8192;
+    struct door_options door_options = {
+        .max_subscriptions = (uint32_t)c->limits.subscriptions,
+        .max_waiting_leases = (uint32_t)c->limits.waiting_leases,
+        .max_settle_ranges = (uint32_t)c->limits.settle_ranges,
+        .max_list = (uint32_t)c->limits.list_limit,
+        .max_batch_bytes = (uint32_t)batch,
+        .max_message_bytes = (uint32_t)c->limits.max_message_bytes,
+    };
+    d->engine = engine_new(&engine_options, &store_engine_ops, d->store, &front_tcp_sink_ops, d->front);
+    if (!d->engine)
+        return out_of_memory();
+    d->door = door_new(&door_options, d->engine, &front_tcp_sink_ops, d->front);
+    if (!d->door)
+        return out_of_memory();
+    front_tcp_attach(d->front, d->door);
+    return true;
+}
+
+static void report_line(void *arg, bool problem, const char *text)
+{
+    if (problem)
+        log_error("%s", text);
+    else
+        log_notice("%s", text);
+}
+
+static bool recover(struct daemon *d)
+{
+    struct store_report report = {.line = report_line};
+    struct engine_stats stats;
+    struct now start = clock_now();
+    broker_error status = store_open(d->store, d->engine, start, &report);
+    if (status == BROKER_DAMAGED)
+        log_error("refusing to start on damaged data in %s; `brokerd --fsck %s` says what is lost, with --quarantine "
+                  "it moves "
+                  "the damage away",
+                  d->conf->broker.data_dir, d->conf->broker.data_dir);
+    else if (status)
+        log_error("cannot open the data directory %s: %s", d->conf->broker.data_dir, broker_strerror(status));
+    if (status)
+        return false;
+    engine_get_stats(d->engine, &stats);
+    log_notice("recovered %llu queues in %llu ms", (unsigned long long)stats.queues,
+               (unsigned long long)(clock_now().mono.ms - start.mono.ms));
+    return true;
+}
+
+static bool listen_all(struct daemon *d)
+{
+    const struct conf *c = d->conf;
+    char host[256], port[16], error[CONF_ERROR_BYTES];
+    const char *list = c->tcp.listen;
+    int first, status = 0, handed = service_sockets(&first);
+    bool good = true;
+    for (int i = 0; i < handed && good; i++)
+        good = net_listen_fd(d->net, first + i, &front_tcp_handler, d->front, error, sizeof(error));
+    while (!handed && good && (status = conf_next_address(&list, host, port, error)) > 0)
+        good = net_listen_tcp(d->net, host, port, &front_tcp_handler, d->front, error, sizeof(error));
+    if (!handed && good && status == 0 && *c->tcp.unix_path)
+        good = net_listen_unix(d->net, c->tcp.unix_path, (unsigned)c->tcp.unix_mode, &front_tcp_handler, d->front,
+                               error, sizeof(error));
+    if (!good || status < 0)
+        log_error("%s", error);
+    return good && status >= 0;
+}
+
+static void announce(void *arg, const char *text, uint16_t port)
+{
+    struct daemon *d = arg;
+    log_notice("listening on %s", text);
+    if (!d->port)
+        d->port = port;
+}
+
+/* Whole or not at all: whoever waits for the file reads all of it. */
+static bool write_file(const char *path, const char *text)
+{
+    char temporary[4096];
+    if (!path)
+        return true;
+    if ((size_t)snprintf(temporary, sizeof(temporary), "%s.tmp", path) >= sizeof(temporary)) {
+        log_error("the path of a file to write is longer than %zu bytes", sizeof(temporary) - 5);
+        return false;
+    }
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    size_t len = strlen(text);
+    bool good = fd >= 0 && write(fd, text, len) == (ssize_t)len;
+    if (fd >= 0)
+        good = close(fd) == 0 && good;
+    good = good && rename(temporary, path) == 0;
+    if (!good)
+        log_error("cannot write %s: %s", path, strerror(errno));
+    return good;
+}
+
+static bool be_ready(struct daemon *d)
+{
+    char text[16];
+    bool signals = net_on_signal(d->net, SIGTERM, on_stop_signal, d) &&
+                   net_on_signal(d->net, SIGINT, on_stop_signal, d) && net_on_signal(d->net, SIGHUP, on_hangup, d) &&
+                   net_on_signal(d->net, SIGUSR1, on_report, d);
+    if (!signals)
+        return out_of_memory();
+    net_each_listener(d->net, announce, d);
+    snprintf(text, sizeof(text), "%u\n", d->port);
+    if (!write_file(d->args->port_file, text) || !write_file(d->args->ready_file, "ready\n"))
+        return false;
+    net_set_turn(d->net, &TURN, d);
+    d->watchdog_ms = service_watchdog_ms();
+    if (d->watchdog_ms)
+        net_timer_set(d->net, &d->watchdog, net_now(d->net).mono);
+    service_notify("READY=1");
+    log_notice("ready");
+    return true;
+}
+
+static bool start(struct daemon *d)
+{
+    raise_descriptors(d->conf);
+    return build_net(d) && build_store(d) && build_front(d) && build_engine(d) && recover(d) && !d->failed &&
+           listen_all(d) && be_ready(d);
+}
+
+/* Threads first, so that nobody calls back; then the others, each before what it stands on. */
+static void release(struct daemon *d)
+{
+    net_set_turn(d->net, NULL, NULL);
+    if (d->threads)
+        store_threads_free(d->threads);
+    net_wake_free(d->wake);
+    net_free(d->net);
+    front_tcp_free(d->front);
+    door_free(d->door);
+    engine_free(d->engine);
+    store_free(d->store);
+    if (d->disk)
+        disk_posix_close(d->disk);
+}
+
+int daemon_run(const struct conf *conf, const struct conf_args *args)
+{
+    struct daemon d = {.conf = conf, .args = args};
+    bool ran = start(&d);
+    if (ran) {
+        net_run(d.net);
+        log_notice("stopped");
+    }
+    bool orderly = ran && !d.failed && d.stage == STAGE_CHECKPOINT && !store_busy(d.store);
+    if (!orderly)
+        _exit(ran && !d.failed && d.stage != STAGE_RUNNING ? 0 : 1); /* jobs may be under way: the system cleans up */
+    release(&d);
+    return EXIT_SUCCESS;
+}
