@@ -147,6 +147,7 @@ static void stop_step(struct daemon *d, struct now now)
         }
         return;
     }
+    log_debug("stopping: stage %d is over after %llu ms", (int)d->stage, (unsigned long long)spent_ms);
     switch (d->stage) {
     case STAGE_DRAINING:
         front_tcp_finish(d->front);

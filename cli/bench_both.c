@@ -135,7 +135,7 @@ enum cli_exit bench_run_both(struct cli *cli, const void *options, int count, ch
     static struct bench bench; /* large: a histogram */
     const struct bench_options *o = options;
     struct bench *t = &bench;
-    struct both r = {.bench = t};
+    struct both r = {.bench = t, .counted_from_ns = UINT64_MAX};
     struct cli second = {.common = cli->common, .command = cli->command};
     struct bench_report report = {.mode = "both",
                                   .counted = "published, consumed and acked",

@@ -184,7 +184,7 @@ void json_real(struct json *j, double value)
 {
     before_value(j);
     if (isfinite(value))
-        text_addf(j->out, "%.6g", value);
+        text_addf(j->out, "%.10g", value);
     else
         text_add(j->out, "null", 4);
 }

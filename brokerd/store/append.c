@@ -207,7 +207,7 @@ void log_tick(struct store *s)
     if (s->failed)
         return;
     if (s->fill.write && s->fill.count && now >= s->fill.since_ms + LAZY_MS)
-        log_close(s, false);
+        log_close(s, s->fill.urgency == DURABILITY_SYNCED);
     if (l->unsynced_since_ms && now >= l->unsynced_since_ms + s->options.sync_interval_ms)
         log_mark(s);
     bool quiet = STAILQ_EMPTY(&l->pending) && (!s->fill.write || !s->fill.count) && now >= l->busy_ms + IDLE_MS;

@@ -17,6 +17,7 @@ struct clean_victim {
 
 struct clean_range { /* seqs to keep of one run of a victim's directory */
     uint32_t queue, victim, run;
+    bool joins; /* nothing that stays elsewhere lies between it and the range before it: a run may hold both */
     uint64_t first, last;
 };
 

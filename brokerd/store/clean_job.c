@@ -104,10 +104,10 @@ static bool array_reserve(void **array, uint32_t *cap, uint32_t n, size_t size)
 }
 
 /* The run that `seq` goes to: the last one if it follows it closely, else a new one. */
-static struct clean_run *run_for(struct clean_job *j, uint32_t queue, uint64_t seq)
+static struct clean_run *run_for(struct clean_job *j, uint32_t queue, uint64_t seq, bool joins)
 {
     struct clean_run *r = j->run_count ? &j->runs[j->run_count - 1] : NULL;
-    if (!r || r->run.queue != queue || seq - r->run.first - r->run.count > HOLES_MAX) {
+    if (!r || r->run.queue != queue || !joins || seq - r->run.first - r->run.count > HOLES_MAX) {
         if (!array_reserve((void **)&j->runs, &j->run_cap, j->run_count + 1, sizeof *j->runs))
             return NULL;
         r = &j->runs[j->run_count++];
@@ -122,16 +122,16 @@ static struct clean_run *run_for(struct clean_job *j, uint32_t queue, uint64_t s
     return r;
 }
 
-static int copy_record(struct cold *w, struct scan *c, const struct entry *e, uint32_t queue, uint64_t seq)
+static int copy_record(struct cold *w, struct scan *c, const struct entry *e, const struct clean_range *range, uint64_t seq)
 {
     uint32_t padded = pad8(e->length);
     const uint8_t *record = scan_bytes(c, (uint64_t)e->place * 8, padded);
     if (!record)
         return error_is_transient(c->error) ? c->error : EBADMSG;
-    if (record_length(record) != e->length || !record_intact(record, e->length) || record_queue(record) != queue ||
+    if (record_length(record) != e->length || !record_intact(record, e->length) || record_queue(record) != range->queue ||
         record_seq(record) != seq || record_type_of(record) != RECORD_MESSAGE)
         return EBADMSG;
-    struct clean_run *r = run_for(w->j, queue, seq);
+    struct clean_run *r = run_for(w->j, range->queue, seq, range->joins || seq > range->first);
     int error = r ? 0 : ENOMEM;
     uint8_t *to = r ? cold_room(w, padded, &error) : NULL;
     if (!to)
@@ -158,7 +158,7 @@ static int copy_range(struct cold *w, const struct clean_range *range, struct sc
         int error = footer_entries(c, &v->footer.trailer, run->entry + (uint32_t)(seq - run->first), n, piece);
         for (uint32_t i = 0; i < n && !error; i++) {
             if (piece[i].length)
-                error = copy_record(w, c, &piece[i], range->queue, seq + i);
+                error = copy_record(w, c, &piece[i], range, seq + i);
         }
         if (error) {
             v->damaged = error == EBADMSG || error == EIO;

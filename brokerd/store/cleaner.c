@@ -189,7 +189,7 @@ static void add_range(void *arg, uint64_t first, uint64_t last)
         j->ranges = ranges;
         j->range_cap = cap;
     }
-    j->ranges[j->range_count++] = (struct clean_range){a->queue, a->victim, a->run, first, last};
+    j->ranges[j->range_count++] = (struct clean_range){a->queue, a->victim, a->run, false, first, last};
 }
 
 static int range_order(const void *a, const void *b)
@@ -198,6 +198,17 @@ static int range_order(const void *a, const void *b)
     if (x->queue != y->queue)
         return x->queue < y->queue ? -1 : 1;
     return x->first < y->first ? -1 : x->first > y->first;
+}
+
+static void order_ranges(struct store *s, struct clean_job *j)
+{
+    if (j->range_count)
+        qsort(j->ranges, j->range_count, sizeof *j->ranges, range_order);
+    for (uint32_t i = 1; i < j->range_count; i++) {
+        struct clean_range *before = &j->ranges[i - 1], *range = &j->ranges[i];
+        struct queue_index *q = index_find(s, range->queue);
+        range->joins = before->queue == range->queue && index_search(q, range->first) - index_search(q, before->last) <= 1;
+    }
 }
 
 static bool index_has(struct store *s, uint32_t segment, const struct directory_run *run)
@@ -229,8 +240,7 @@ static void directories_done(struct job *job)
         clean_over(s, j, RETRY_MS);
         return;
     }
-    if (j->range_count)
-        qsort(j->ranges, j->range_count, sizeof *j->ranges, range_order);
+    order_ranges(s, j);
     j->cold = s->space.next_number++;
     j->epoch = s->log.epoch;
     j->segment_bytes = s->options.segment_bytes;

@@ -108,7 +108,16 @@ static bool make_room(struct store *s, uint64_t bytes, bool demanded)
     return true;
 }
 
-static uint32_t plan(const struct store *s, const struct queue_index *q, const struct run *r, uint64_t seq, uint64_t *bytes)
+/* Of an open run the last messages are in memory; holes between them count as such. */
+static bool is_in_tail(struct store *s, const struct run *r, uint64_t seq)
+{
+    if (!run_is_open(r))
+        return false;
+    const struct entry *e = &r->detail->entries[seq - r->first];
+    return e->length == 0 || tail_find(s, r->segment, (uint64_t)e->place * 8);
+}
+
+static uint32_t plan(struct store *s, const struct queue_index *q, const struct run *r, uint64_t seq, uint64_t *bytes)
 {
     uint64_t average = r->live ? r->bytes / r->live : 1;
     average = average < RECORD_HEAD_BYTES ? RECORD_HEAD_BYTES : average;
@@ -122,6 +131,8 @@ static uint32_t plan(const struct store *s, const struct queue_index *q, const s
         if (e->first > seq && e->first - seq < n)
             n = e->first - seq;
     }
+    while (n > 1 && is_in_tail(s, r, seq + n - 1)) /* it need not be read, and may not be written yet */
+        n--;
     *bytes = n * (average + sizeof(uint32_t));
     return (uint32_t)n;
 }

@@ -182,11 +182,11 @@ static void seal_thaw(struct store *s, struct seal_run *sealed)
     TAILQ_REMOVE(&g->open, d, link);
     free(d->entries);
     d->entries = NULL;
-    if (r->count < TIMES_SEALED_RUN) {
+    if (r->count < 2 * TIMES_SEALED_RUN) {
         detail_free(d);
         r->detail = NULL;
     } else {
-        times_seal(d);
+        times_seal(d, r->count);
     }
 }
 

@@ -50,7 +50,9 @@ static int prepare_file(const struct prepare *p, struct file **out)
         return error;
     struct segment_head head = {
         .kind = SEGMENT_LOG, .number = p->number, .flags = p->recycled ? SEGMENT_RECYCLED : 0, .bytes = p->bytes};
-    if (!p->spare)
+    if (p->spare) /* its name must be certain first: a power cut could give it back the name that an older head belongs to */
+        error = p->ops->sync_dir(p->disk);
+    else
         error = p->ops->allocate(p->disk, f, p->bytes);
     if (!error && p->zeroed)
         error = write_zeros(p->ops, p->disk, f, 0, p->bytes);
@@ -58,8 +60,6 @@ static int prepare_file(const struct prepare *p, struct file **out)
         error = segment_write_head(p->ops, p->disk, f, &head);
     if (!error)
         error = p->ops->sync(p->disk, f);
-    if (!error && p->spare) /* its own name must be certain first, or a power cut could leave it under two */
-        error = p->ops->sync_dir(p->disk);
     if (!error)
         error = p->ops->rename(p->disk, from, to);
     if (!error)

@@ -25,7 +25,7 @@ enum {
     CHUNKS_SPARE_MAX = 4,
     HOLES_MAX = 64,          /* a gap of up to this many seqs is kept as holes of one run */
     TIMES_MAX = 64,          /* time blocks of a run that is being filled */
-    TIMES_SEALED_RUN = 1024, /* shorter sealed runs have no time blocks of their own, only their segment's time */
+    TIMES_SEALED_RUN = 64,   /* a sealed run keeps a time block for so many messages; shorter ones have their segment's time */
     LAZY_MS = 20,            /* how long a record that nobody waits for may stay in the filling batch */
     IDLE_MS = 50,            /* quiet time after which an empty batch claims that the last one is on disk */
     RETRY_MS = 1000,         /* after a full disk and the like */
@@ -302,7 +302,7 @@ void index_usage(struct store *s, uint32_t queue, uint64_t *messages, uint64_t *
 uint64_t index_trim_point(struct store *s, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes, uint64_t max_messages);
 bool times_reserve(struct run_detail *d);
 void times_add(struct run_detail *d, uint32_t entry, uint64_t time_ms);
-void times_seal(struct run_detail *d);
+void times_seal(struct run_detail *d, uint32_t count);
 
 /* ---- segment.c ---- */
 struct segment *segment_find(struct store *s, uint32_t number);

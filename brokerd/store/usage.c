@@ -46,9 +46,10 @@ void times_add(struct run_detail *d, uint32_t entry, uint64_t time_ms)
     d->time_start_ms = time_ms;
 }
 
-void times_seal(struct run_detail *d)
+void times_seal(struct run_detail *d, uint32_t count)
 {
-    while (d->time_len > TIMES_SEALED_MAX)
+    uint32_t keep = count / TIMES_SEALED_RUN;
+    while (d->time_len > (keep < TIMES_SEALED_MAX ? keep : TIMES_SEALED_MAX))
         times_halve(d);
     if (d->time_len < d->time_cap && d->time_len) {
         struct time_block *times = realloc(d->times, d->time_len * sizeof *times);

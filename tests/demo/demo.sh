@@ -8,7 +8,7 @@ build=$(cd "${1:-build/release}" && pwd)
 brokerd=$build/brokerd/brokerd
 broker=$build/cli/broker
 work=$(mktemp -d "${TMPDIR:-/tmp}/broker-demo-XXXXXX")
-broker_pid= consumer_pid= reader_pid=
+broker_pid='' consumer_pid='' reader_pid=''
 
 say() { printf '%s\n' "$*"; }
 die() {
@@ -83,7 +83,7 @@ say "   $(thousands "$lines") lines published and confirmed: $(thousands "$(json
 
 say "3. Consume them. After $(thousands "$half") lines the broker gets SIGKILL, as in a crash."
 mkfifo "$work/pipe"
-"$broker" sub lines --ack auto --drain --timeout 5s --quiet >"$work/pipe" 2>"$work/consumer.log" &
+"$broker" sub lines --ack auto --drain --timeout 3s --quiet >"$work/pipe" 2>"$work/consumer.log" &
 consumer_pid=$!
 exec 3<"$work/pipe"
 mapfile -n "$half" -u 3 first_half

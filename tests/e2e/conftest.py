@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -6,6 +7,22 @@ sys.dont_write_bytecode = True
 
 import harness
 import pytest
+
+TEST_SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def deadline():
+    """No test hangs."""
+
+    def too_late(*_):
+        raise TimeoutError(f"the test took more than {TEST_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(TEST_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_sizes(conn, size):
 
 def test_too_large_message_fails_alone(conn):
     limit = conn.welcome["max_message"]
-    ranges = conn.publish("q", b"before", bytes(limit), b"after")
+    ranges = conn.publish("q", b"before", bytes(limit + 1), b"after")
     assert [(r.first_index, r.count, r.code) for r in ranges] == [(0, 1, 0), (1, 1, protocol.TOO_LARGE), (2, 1, 0)]
     assert [m.body for m in conn.lease("q", max=10)] == [b"before", b"after"]
 

@@ -13,7 +13,13 @@ static void history_setup(struct history *h, uint64_t seed, const struct history
     struct rng *rng = &w->rng;
     w->believe = options->believe;
     w->disk->plant_skip_sync = options->plant_skip_sync;
-    h->steps = (uint32_t)rng_between(rng, 80, 300);
+    w->store_options.plant_seal_early = options->plant_seal_early;
+    h->steps = (uint32_t)(rng_percent(rng, 4) ? rng_between(rng, 500, 1500) : rng_between(rng, 80, 300));
+    h->publish_weight = (uint32_t)rng_between(rng, 4, 24);
+    h->consume_weight = (uint32_t)rng_between(rng, 4, 24);
+    h->settle_weight = (uint32_t)rng_between(rng, 4, 30);
+    h->time_weight = (uint32_t)rng_between(rng, 2, 12);
+    h->machine_weight = (uint32_t)rng_between(rng, 30, 80);
     h->queues = (uint32_t)rng_between(rng, 1, MODEL_QUEUES);
     h->crash_permille = (uint32_t)(rng_percent(rng, 20) ? 2 : rng_between(rng, 5, 40));
     h->large_percent = (uint32_t)(rng_percent(rng, 50) ? 0 : rng_between(rng, 1, 30));
@@ -51,7 +57,9 @@ static void recover_again(struct history *h)
     buf_init(&second, 0);
     if (!engine_snapshot(w->engine, &first))
         abort();
+    walltime wall = w->now.wall;
     world_die(w, false);
+    w->now.wall = wall; /* what is due by the wall clock is due or not alike */
     if (world_start(w)) {
         world_observe(w, false);
         if (!engine_snapshot(w->engine, &second))
@@ -152,14 +160,16 @@ static void history_step(struct history *h)
         client_administer(h);
         return;
     }
-    uint64_t what = rng_below(rng, 100);
-    if (what < 18)
+    uint32_t publish = h->publish_weight, consume = publish + h->consume_weight, settle = consume + h->settle_weight,
+             time = settle + h->time_weight;
+    uint64_t what = rng_below(rng, time + h->machine_weight);
+    if (what < publish)
         client_publish(h);
-    else if (what < 32)
+    else if (what < consume)
         client_consume(h);
-    else if (what < 44)
+    else if (what < settle)
         client_settle(h);
-    else if (what < 52)
+    else if (what < time)
         pass_some_time(h);
     else
         world_step(w);

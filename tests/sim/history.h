@@ -26,6 +26,7 @@ struct history {
     uint64_t next_publish;
     uint32_t next_stream;
     uint32_t steps, queues; /* of this seed */
+    uint32_t publish_weight, consume_weight, settle_weight, time_weight, machine_weight; /* how often what happens */
     uint32_t crash_permille, large_percent, control_percent, fault_percent;
     bool idempotence;       /* compare two recoveries of the same disk at times */
     uint32_t step;

@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "enumerate.h"
 #include "history.h"
+#include "log.h"
 
 static const char usage_text[] =
     "usage: sim [options]\n"
@@ -206,6 +207,8 @@ static void parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
     parse(argc, argv);
+    if (!options.trace)
+        log_setup(LOG_LEVEL_ERROR, 0); /* of full and failing disks there is no end here */
     options.started_us = options.printed_us = clock_mono_us();
     bool kept = options.enumerate ? run_enumeration() : run_seeds();
     if (!options.expect)

@@ -202,7 +202,7 @@ struct op_receipt *settle_add(struct model *m, struct op *op, const struct held 
 
 void model_delivered(struct model *m, const struct delivery *d);
 void model_leased(struct model *m, struct op *op, const struct delivery *d);
-void model_ended(struct model *m, struct token token);
+void model_ended(struct model *m, struct token token, const char *text);
 
 /* ---- crashes (model_restart.c) ------------------------------------------------------------------------------------------- */
 

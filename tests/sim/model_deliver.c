@@ -158,7 +158,7 @@ void model_leased(struct model *m, struct op *op, const struct delivery *d)
         handed_out(m, &h, d);
 }
 
-void model_ended(struct model *m, struct token token)
+void model_ended(struct model *m, struct token token, const char *text)
 {
     struct subscription *s = model_subscription(m, token.conn, token.stream);
     if (!s) {
@@ -168,6 +168,6 @@ void model_ended(struct model *m, struct token token)
     const struct model_queue *q = &m->queues[s->queue];
     bool going = m->current && (m->current->type == COMMAND_QUEUE_DELETE || m->current->type == COMMAND_GROUP_DELETE);
     if (!going && q->exists && q->groups[s->group].exists)
-        model_fail(m, "the subscription to %s/%s ended for no reason", q->name, q->groups[s->group].name);
+        model_fail(m, "the subscription to %s/%s ended: %s", q->name, q->groups[s->group].name, text);
     model_subscription_over(m, s);
 }

@@ -1,6 +1,8 @@
 #include "simdisk.h"
 
 #include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -195,6 +197,7 @@ static struct simdisk *disk_like(const struct simdisk *d)
 {
     struct simdisk *to = simdisk_new(d->capacity);
     to->plant_skip_sync = d->plant_skip_sync;
+    to->trace = d->trace;
     for (struct disk_inode *n = d->inodes; n; n = n->next)
         n->copy = NULL;
     return to;
@@ -234,6 +237,11 @@ void simdisk_cut_power(struct simdisk *d, struct rng *rng)
         uint32_t last = c.units[i].versions - 1;
         if (rng_percent(rng, c.units[i].kind == CUT_NAME ? name_chance : chance))
             choice[i] = chance == 100 ? last : (uint32_t)rng_between(rng, 1, last);
+    }
+    for (uint32_t i = 0; d->trace && i < c.count; i++) {
+        const char *kinds[] = {"sector", "size", "name change"};
+        printf("    undecided %s %" PRIu64 ": version %u of %u\n", kinds[c.units[i].kind],
+               c.units[i].kind == CUT_NAME ? c.units[i].change : c.units[i].sector, choice[i], c.units[i].versions);
     }
     struct simdisk *after = cut_apply(d, &c, choice);
     after->capacity = d->capacity;

@@ -2,6 +2,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -249,6 +251,29 @@ static int call_begin(struct simdisk *d, enum disk_call call)
     return d->fault.error;
 }
 
+static const char *inode_name(const struct simdisk *d, const struct disk_inode *n)
+{
+    for (uint32_t i = 0; i < d->current.count; i++) {
+        if (d->current.entries[i].inode == n)
+            return d->current.entries[i].name;
+    }
+    return "(no name)";
+}
+
+static void trace_file(const struct simdisk *d, const char *what, const struct disk_inode *n, uint64_t offset,
+                       uint64_t len)
+{
+    if (d->trace)
+        printf("    disk %" PRIu64 ": %s %s %" PRIu64 "+%" PRIu64 "\n", d->changing_calls + 1, what, inode_name(d, n), offset,
+               len);
+}
+
+static void trace_names(const struct simdisk *d, const char *what, const char *from, const char *to)
+{
+    if (d->trace)
+        printf("    disk %" PRIu64 ": %s %s %s\n", d->changing_calls + 1, what, from, to);
+}
+
 /* After one that changed the disk: the power may go just now, and then nobody learns that the call had succeeded. */
 static int call_end(struct simdisk *d)
 {
@@ -272,6 +297,7 @@ static int sim_open(void *disk, const char *name, bool create, struct file **out
         return ENOENT;
     struct disk_inode *inode = e ? e->inode : inode_new(d);
     if (!e) {
+        trace_names(d, "create", name, "");
         disk_change_name(d, NAME_SET, "", name, inode);
         error = call_end(d);
         if (error)
@@ -329,6 +355,7 @@ static int sim_write(void *disk, struct file *f, uint64_t offset, const void *by
     uint64_t size = offset + n > f->inode->size ? offset + n : f->inode->size;
     if (!disk_has_room(d, f->inode, size))
         return ENOSPC;
+    trace_file(d, "write", f->inode, offset, n);
     struct pending p = {PENDING_WRITE, offset, n, must(malloc(n ? n : 1)), size};
     memcpy(p.bytes, bytes, n);
     inode_change(f->inode, p);
@@ -339,6 +366,7 @@ static int set_size(struct simdisk *d, struct file *f, uint64_t size)
 {
     if (!disk_has_room(d, f->inode, size))
         return ENOSPC;
+    trace_file(d, "set size", f->inode, 0, size);
     inode_change(f->inode, (struct pending){.kind = PENDING_SIZE, .size = size});
     return call_end(d);
 }
@@ -365,6 +393,7 @@ static int sim_sync(void *disk, struct file *f)
     int error = call_begin(d, DISK_CALL_SYNC);
     if (error)
         return error;
+    trace_file(d, "sync", f->inode, 0, f->inode->size);
     if (!d->plant_skip_sync)
         inode_sync(f->inode);
     return call_end(d);
@@ -378,6 +407,7 @@ static int sim_rename(void *disk, const char *from, const char *to)
         return error;
     if (!directory_find(&d->current, from))
         return ENOENT;
+    trace_names(d, "rename", from, to);
     disk_change_name(d, NAME_RENAME, from, to, NULL);
     return call_end(d);
 }
@@ -390,6 +420,7 @@ static int sim_remove(void *disk, const char *name)
         return error;
     if (!directory_find(&d->current, name))
         return ENOENT;
+    trace_names(d, "remove", name, "");
     disk_change_name(d, NAME_REMOVE, name, "", NULL);
     return call_end(d);
 }
@@ -405,6 +436,7 @@ static int sim_link(void *disk, const char *from, const char *to)
         return ENOENT;
     if (directory_find(&d->current, to))
         return EEXIST;
+    trace_names(d, "link", from, to);
     disk_change_name(d, NAME_SET, "", to, e->inode);
     return call_end(d);
 }
@@ -415,6 +447,7 @@ static int sim_sync_dir(void *disk)
     int error = call_begin(d, DISK_CALL_SYNC_DIR);
     if (error)
         return error;
+    trace_names(d, "sync_dir", "", "");
     directory_copy(&d->synced, &d->current);
     d->change_count = 0;
     disk_collect(d);

@@ -101,6 +101,7 @@ struct simdisk {
     bool frozen;              /* the power is gone: every call fails, nothing changes */
     struct disk_fault fault;
     uint64_t faults_hit;
+    bool trace;           /* print each changing call */
     bool plant_skip_sync; /* planted bug: sync says yes and does nothing */
 };
 

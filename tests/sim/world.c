@@ -114,7 +114,7 @@ static void sink_ended(void *sink, struct token token, broker_error error, const
 {
     struct world *w = sink;
     if (is_heard(w))
-        model_ended(&w->model, token);
+        model_ended(&w->model, token, text);
 }
 
 static const struct sink_ops world_sink = {.complete = sink_complete, .deliver = sink_deliver, .ended = sink_ended};
@@ -127,6 +127,7 @@ void world_init(struct world *w, uint64_t seed, bool trace)
     w->now.mono.ms = 1000;
     w->now.wall.ms = 1700000000000u;
     w->disk = simdisk_new(0);
+    w->disk->trace = trace;
     model_init(&w->model, trace);
     w->model.now = w->now;
     w->store_options = (struct store_options){.segment_bytes = 64 << 10,
@@ -346,13 +347,23 @@ void world_turn(struct world *w)
     store_flush(w->store, w->now);
 }
 
+/* What an idle machine does: the writer is through before the loop's next turn. */
+static void world_round(struct world *w)
+{
+    world_turn(w);
+    sim_writer_run(&w->writer, w->store, w->now);
+    if (!world_is_dying(w))
+        world_turn(w);
+}
+
 void world_step(struct world *w)
 {
     share_indexes(w);
-    switch (rng_below(&w->rng, 4)) {
+    switch (rng_below(&w->rng, 6)) {
     case 0: world_turn(w); break;
-    case 1:
-    case 2: sim_writer_step(&w->writer, &w->rng, w->store, w->now); break;
+    case 1: world_round(w); break;
+    case 2:
+    case 3: sim_writer_step(&w->writer, &w->rng, w->store, w->now); break;
     default: sim_workers_step(&w->workers, &w->rng); break;
     }
 }
@@ -368,8 +379,11 @@ bool world_settle(struct world *w)
         sim_writer_run(&w->writer, w->store, w->now);
         if (!sim_workers_run(&w->workers))
             return false;
-        if (!busy && !store_busy(w->store) && !sim_writer_has_work(&w->writer))
+        if (busy || sim_writer_has_work(&w->writer))
+            continue;
+        if (!store_busy(w->store))
             return true;
+        world_pass_time(w, 20); /* it waits for a moment to come */
     }
     return false;
 }

@@ -46,7 +46,7 @@ bool process_init(struct process *p, const char *program, const char *folder)
     return true;
 }
 
-static void run_child(const struct process *p, char *const argv[])
+static void run_child(const struct process *p, const char *const argv[])
 {
     char log[256];
 
@@ -57,12 +57,12 @@ static void run_child(const struct process *p, char *const argv[])
         dup2(fd, 1);
         dup2(fd, 2);
     }
-    execv(p->program, argv);
+    execv(p->program, (char *const *)argv); /* it writes to none of them (POSIX, exec, rationale) */
     fprintf(stderr, "cannot run %s: %s\n", p->program, strerror(errno));
     _exit(127);
 }
 
-static pid_t spawn(const struct process *p, char *const argv[])
+static pid_t spawn(const struct process *p, const char *const argv[])
 {
     pid_t pid = fork();
 
@@ -82,18 +82,18 @@ bool process_start(struct process *p)
     snprintf(listen_on, sizeof(listen_on), "127.0.0.1:%d", p->port);
     mkdir(data, 0755);
     /* Small segments: rolling, sealing, checkpoints and cleaning go on all the time. */
-    char *argv[] = {(char *)p->program,
-                    "--data",
-                    data,
-                    "--listen",
-                    listen_on,
-                    "--unix",
-                    socket_path,
-                    "--set",
-                    "store.segment=1MiB",
-                    "--set",
-                    "store.checkpoint=1MiB",
-                    NULL};
+    const char *const argv[] = {p->program,
+                                "--data",
+                                data,
+                                "--listen",
+                                listen_on,
+                                "--unix",
+                                socket_path,
+                                "--set",
+                                "store.segment=1MiB",
+                                "--set",
+                                "store.checkpoint=1MiB",
+                                NULL};
     p->pid = spawn(p, argv);
     return p->pid > 0;
 }
@@ -141,7 +141,7 @@ bool process_fsck(struct process *p)
     int status = 0;
 
     snprintf(data, sizeof(data), "%s/data", p->folder);
-    char *argv[] = {(char *)p->program, "--fsck", data, NULL};
+    const char *const argv[] = {p->program, "--fsck", data, NULL};
     pid_t pid = spawn(p, argv);
     if (pid <= 0 || waitpid(pid, &status, 0) != pid)
         return false;

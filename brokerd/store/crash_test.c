@@ -1,0 +1,260 @@
+/*
+ * Power cuts, kills, failing calls. A random history runs against a disk that forgets; at some moment it ends; after the next
+ * start everything acknowledged must be there, nothing else may be, and it must be readable.
+ */
+#include "test/rig.h"
+
+enum { QUEUES = 4, SEQS = 20000 };
+
+struct note { /* batches that a message and its settling are in; 0: none */
+    uint64_t published[SEQS], settled[SEQS];
+    uint64_t next;
+};
+
+struct history {
+    struct rig r;
+    struct note notes[QUEUES];
+    uint64_t acknowledged;
+};
+
+static uint64_t chance(struct history *h, uint64_t n)
+{
+    return rig_random(&h->r) % n;
+}
+
+static void publish(struct history *h)
+{
+    uint32_t q = (uint32_t)chance(h, QUEUES);
+    struct note *n = &h->notes[q];
+    struct store_stats stats;
+    if (n->next + 1 >= SEQS)
+        return;
+    size_t len = chance(h, 50) == 0 ? chance(h, 30000) : chance(h, 300);
+    store_engine_ops.stats(h->r.store, &stats);
+    if (rig_publish_sized(&h->r, q, len) == BROKER_OK) {
+        store_engine_ops.stats(h->r.store, &stats); /* the filling batch is the next one */
+        n->published[n->next++] = stats.log_index + 1;
+    }
+}
+
+static void settle(struct history *h)
+{
+    uint32_t q = (uint32_t)chance(h, QUEUES);
+    struct note *n = &h->notes[q];
+    struct store_stats stats;
+    if (n->next == 1)
+        return;
+    uint64_t first = 1 + chance(h, n->next - 1), last = first + chance(h, 60);
+    if (chance(h, 4) == 0)
+        first = last > 400 ? last - 400 : 1;
+    last = last < n->next ? last : n->next - 1;
+    if (rig_settle(&h->r, q, first, last) != BROKER_OK)
+        return;
+    store_engine_ops.stats(h->r.store, &stats);
+    for (uint64_t seq = first; seq <= last; seq++) {
+        if (!n->settled[seq])
+            n->settled[seq] = stats.log_index + 1;
+    }
+}
+
+static void random_job(struct history *h)
+{
+    struct rig *r = &h->r;
+    int n = 0;
+    for (struct job *j = r->jobs; j; j = j->next)
+        n++;
+    if (n == 0)
+        return;
+    struct job **at = &r->jobs;
+    for (uint64_t skip = chance(h, (uint64_t)n); skip; skip--)
+        at = &(*at)->next;
+    struct job *j = *at;
+    *at = j->next;
+    if (!*at)
+        r->jobs_end = at;
+    j->run(j);
+    j->done(j);
+}
+
+static void read_some(struct history *h)
+{
+    struct stored_message out[16];
+    uint32_t count, q = (uint32_t)chance(h, QUEUES);
+    uint64_t bad;
+    uint64_t from = 1 + chance(h, h->notes[q].next);
+    enum read_status status = store_engine_ops.read(h->r.store, q, from, UINT64_MAX, 16, 4096, out, &count, &bad);
+    if (status == READ_DAMAGED && !h->r.disk->failed_call[0])
+        fail_msg("message %llu of queue %u is damaged (from %llu)", (unsigned long long)bad, q, (unsigned long long)from);
+    for (uint32_t i = 0; status == READ_OK && i < count; i++)
+        assert_true(record_intact(out[i].record, out[i].padded_len) && record_seq(out[i].record) == out[i].seq);
+}
+
+static void run(struct history *h, uint64_t steps)
+{
+    for (uint64_t i = 0; i < steps && !h->r.fatal; i++) {
+        switch (chance(h, 14)) {
+        case 0:
+        case 1:
+        case 2:
+        case 3:
+        case 4: publish(h); break;
+        case 5: settle(h); break;
+        case 6:
+        case 7: store_flush(h->r.store, h->r.now); break;
+        case 8: store_tick(h->r.store, h->r.now); break;
+        case 9: rig_write(&h->r); break;
+        case 10: random_job(h); break;
+        case 11: read_some(h); break;
+        case 12:
+            h->r.now.mono.ms += chance(h, 100);
+            if (chance(h, 40) == 0)
+                h->r.now.mono.ms += 3000;
+            break;
+        default:
+            if (chance(h, 100) == 0)
+                store_checkpoint(h->r.store, h->r.now);
+            break;
+        }
+    }
+    h->acknowledged = h->r.engine->durable;
+}
+
+/* What the next start says must agree with the notes; then the notes are what it says. */
+static void check(struct history *h)
+{
+    for (uint32_t q = 0; q < QUEUES; q++) {
+        struct note *n = &h->notes[q];
+        const struct test_queue *t = &h->r.engine->queues[q];
+        uint64_t next = t->exists ? t->next : 1;
+        assert_true(next <= n->next);
+        for (uint64_t seq = 1; seq < n->next; seq++) {
+            bool live = test_engine_live(h->r.engine, q, seq), there = seq < next;
+            if (n->published[seq] && n->published[seq] <= h->acknowledged && !there)
+                fail_msg("message %llu of queue %u is lost", (unsigned long long)seq, q);
+            if (n->settled[seq] && n->settled[seq] <= h->acknowledged && live)
+                fail_msg("message %llu of queue %u is back", (unsigned long long)seq, q);
+            if (!n->settled[seq] && there && !live)
+                fail_msg("message %llu of queue %u was never settled", (unsigned long long)seq, q);
+            n->published[seq] = there ? 1 : 0;
+            n->settled[seq] = there && !live ? 1 : 0;
+        }
+        n->next = next;
+    }
+    h->acknowledged = 0;
+    rig_check_all(&h->r);
+}
+
+static struct history *history_new(uint64_t seed)
+{
+    struct history *h = calloc(1, sizeof *h);
+    assert_non_null(h);
+    rig_init(&h->r, NULL);
+    h->r.seed = seed * 0x9e3779b97f4a7c15u + 1;
+    for (int q = 0; q < QUEUES; q++)
+        h->notes[q].next = 1;
+    return h;
+}
+
+static void end(struct history *h)
+{
+    uint64_t keep = chance(h, 3);
+    if (chance(h, 5) == 0) { /* in good order, for once */
+        rig_idle(&h->r);
+        h->acknowledged = h->r.engine->durable;
+        if (chance(h, 2)) {
+            rig_checkpoint(&h->r);
+            h->acknowledged = h->r.engine->durable;
+        }
+    }
+    rig_drop(&h->r);
+    if (chance(h, 6)) /* else only killed */
+        test_disk_cut(h->r.disk, keep == 2 ? rig_random(&h->r) | 2 : keep);
+}
+
+/* Starts, some of them cut short themselves, until one succeeds. */
+static void start(struct history *h)
+{
+    while (chance(h, 3) == 0) {
+        h->r.disk->calls = 0;
+        h->r.disk->fail_at = 1 + chance(h, 40);
+        h->r.disk->fail_error = EIO;
+        h->r.disk->fail_stays = true;
+        broker_error error = rig_open(&h->r);
+        if (error)
+            assert_int_equal(error, BROKER_IO);
+        rig_drop(&h->r);
+        h->r.disk->fail_at = 0;
+        test_disk_cut(h->r.disk, chance(h, 2) ? rig_random(&h->r) | 2 : chance(h, 2));
+    }
+    rig_must_open(&h->r);
+    assert_int_equal(h->r.problems, 0);
+}
+
+static void random_histories(void **state)
+{
+    uint64_t seeds = getenv("STORE_SEEDS") ? strtoull(getenv("STORE_SEEDS"), NULL, 10) : 60;
+    uint64_t first = getenv("STORE_SEED") ? strtoull(getenv("STORE_SEED"), NULL, 10) : 1;
+    for (uint64_t seed = first; seed < first + seeds; seed++) {
+        struct history *h = history_new(seed);
+        if (getenv("STORE_SEED"))
+            print_message("seed %llu\n", (unsigned long long)seed);
+        for (int life = 0; life < 6; life++) {
+            start(h);
+            check(h);
+            run(h, 200 + chance(h, 4000));
+            if (h->r.fatal)
+                fail_msg("seed %llu: %s", (unsigned long long)seed, h->r.fatal_text);
+            end(h);
+        }
+        rig_release(&h->r);
+        free(h);
+    }
+}
+
+/* Each call of the disk fails once in turn, with each error; what was acknowledged survives. */
+static void each_call_fails(void **state)
+{
+    static const int errors[] = {EIO, ENOSPC, EMFILE};
+    for (int kind = 0; kind < 3; kind++) {
+        uint64_t step = getenv("STORE_SEEDS") ? 1 : 7;
+        for (uint64_t n = 1 + (uint64_t)kind;; n += step) {
+            struct history *h = history_new(4711);
+            h->r.disk->fail_at = n;
+            h->r.disk->fail_error = errors[kind];
+            broker_error error = rig_open(&h->r);
+            if (!error) {
+                run(h, 6000);
+                if (!h->r.fatal) {
+                    h->r.now.mono.ms += 5000;
+                    rig_idle(&h->r);
+                    h->acknowledged = h->r.engine->durable;
+                }
+            }
+            bool hit = h->r.disk->failed_call[0] != 0;
+            if (h->r.fatal && errors[kind] != EIO && strcmp(h->r.disk->failed_call, "write") != 0 &&
+                strcmp(h->r.disk->failed_call, "sync") != 0 && strcmp(h->r.disk->failed_call, "rename") != 0)
+                fail_msg("call %llu (%s), %s: %s", (unsigned long long)n, h->r.disk->failed_call, strerror(errors[kind]),
+                         h->r.fatal_text);
+            rig_drop(&h->r);
+            h->r.disk->fail_at = 0;
+            test_disk_cut(h->r.disk, n % 3);
+            rig_must_open(&h->r);
+            check(h);
+            run(h, 50);
+            rig_idle(&h->r);
+            rig_release(&h->r);
+            free(h);
+            if (!hit)
+                break;
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_histories),
+        cmocka_unit_test(each_call_fails),
+    };
+    return cmocka_run_group_tests_name("store crashes", tests, NULL, NULL);
+}
