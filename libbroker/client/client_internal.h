@@ -26,17 +26,17 @@
 #include <uthash.h>
 
 enum {
-    ENDPOINTS_MAX = 8,        /* addresses of one name that are tried in turn */
-    SENT_BUCKETS = 256,       /* power of two */
-    POOL_FRAMES_MAX = 64,     /* unused frames kept, with their memory, for the next ones */
-    POOL_FRAME_BYTES = 512 << 10, /* larger ones are not kept */
-    OUT_QUEUES_MAX = 4096,    /* queues whose numbers are remembered one by one */
-    RECEIVE_BYTES = 256 << 10,  /* receive buffer; grows for larger frames and shrinks again */
+    ENDPOINTS_MAX = 8,              /* addresses of one name that are tried in turn */
+    SENT_BUCKETS = 256,             /* power of two */
+    POOL_FRAMES_MAX = 64,           /* unused frames kept, with their memory, for the next ones */
+    POOL_FRAME_BYTES = 512 << 10,   /* larger ones are not kept */
+    OUT_QUEUES_MAX = 4096,          /* queues whose numbers are remembered one by one */
+    RECEIVE_BYTES = 256 << 10,      /* receive buffer; grows for larger frames and shrinks again */
     RECEIVE_SLACK_BYTES = 18 << 20, /* a frame may be this much larger than the largest message */
     GREETING_FRAME_BYTES = 64 << 10,
     SETTLE_RANGES_MAX = 1024, /* in one frame; PROTOCOL.md, section 12 */
     SETTLE_RANGE_COUNT_MAX = 1 << 20,
-    SETTLE_DELAY_MS = 5,      /* most time a settle waits for company while the program only calls broker_receive */
+    SETTLE_DELAY_MS = 5, /* most time a settle waits for company while the program only calls broker_receive */
     LEASE_MESSAGES_MAX = 1024,
     LEASE_MS_MAX = 86400000,
     WAIT_MS_MAX = 3600000,
@@ -64,20 +64,20 @@ struct out_frame {
     struct out_frame *bucket_next; /* in `sent_buckets`, in the order of sending */
     uint8_t *bytes;                /* owned: head and body */
     size_t len, cap;
-    size_t written;           /* bytes of it that this connection's socket has taken */
-    uint32_t correlation;     /* 0 until it is sealed */
+    size_t written;       /* bytes of it that this connection's socket has taken */
+    uint32_t correlation; /* 0 until it is sealed */
     enum out_kind kind;
-    uint8_t type;             /* enum frame_type */
-    bool urgent;              /* which list it waits in */
-    bool refused;             /* answered SHUTTING_DOWN: it goes out again on the next connection */
+    uint8_t type; /* enum frame_type */
+    bool urgent;  /* which list it waits in */
+    bool refused; /* answered SHUTTING_DOWN: it goes out again on the next connection */
     uint32_t stream;
-    bool begun;               /* bytes of it went out, now or on an earlier connection */
-    broker_sync sync;         /* OUT_PUBLISH */
-    struct out_queue *queue;  /* OUT_PUBLISH */
+    bool begun;                /* bytes of it went out, now or on an earlier connection */
+    broker_sync sync;          /* OUT_PUBLISH */
+    struct out_queue *queue;   /* OUT_PUBLISH */
     struct out_entry *entries; /* OUT_PUBLISH; owned, one per message */
     uint32_t count, entries_cap;
-    size_t record_bytes;      /* OUT_PUBLISH: what it counts for in outbox_bytes */
-    struct call *call;        /* OUT_CALL; borrowed from the blocking caller's stack; NULL: nobody waits any more */
+    size_t record_bytes; /* OUT_PUBLISH: what it counts for in outbox_bytes */
+    struct call *call;   /* OUT_CALL; borrowed from the blocking caller's stack; NULL: nobody waits any more */
     struct broker_subscription *subscription; /* OUT_SUBSCRIBE; NULL: nobody waits any more */
 };
 TAILQ_HEAD(out_list, out_frame);
@@ -87,7 +87,7 @@ struct out_queue {
     UT_hash_handle hh;
     struct out_frame *open; /* NULL: none */
     uint64_t next_number;
-    uint32_t frames;        /* unanswered: it may be forgotten only at 0 */
+    uint32_t frames; /* unanswered: it may be forgotten only at 0 */
     uint16_t name_len;
     char name[];
 };
@@ -100,7 +100,7 @@ struct call {
     /* on_answer: take the answer's body apart; the error it returns is the call's; NULL: the body does not matter. */
     broker_error (*on_answer)(broker *b, struct call *call, const uint8_t *body, size_t len);
     void *arg;
-    char text[256];    /* the sentence of `error` */
+    char text[256]; /* the sentence of `error` */
     uint32_t retry_ms;
 };
 
@@ -116,7 +116,7 @@ struct broker_msg {
 
 /* A DELIVER body or LEASE answer being walked through. */
 struct batch {
-    const uint8_t *p, *end; /* records not yet taken */
+    const uint8_t *p, *end;  /* records not yet taken */
     const uint8_t *attempts; /* NULL: all 1 */
     uint64_t first_receipt;
     uint32_t count, index;
@@ -144,11 +144,11 @@ struct broker_subscription {
     enum subscription_state state;
     broker_error end_error; /* SUBSCRIPTION_ENDED: why */
     char end_text[256];
-    char *queue, *group;    /* owned */
+    char *queue, *group; /* owned */
     broker_ack_mode ack;
     uint32_t lease_ms, credit_messages;
     uint64_t credit_bytes;
-    uint64_t granted_messages; /* credit that the broker still has */
+    uint64_t granted_messages;            /* credit that the broker still has */
     uint64_t taken_messages, taken_bytes; /* given to the program since the last CREDIT */
     broker_message_cb *on_message;
     broker_subscription_cb *on_end;
@@ -170,8 +170,8 @@ enum conn_state {
     CONN_CONNECTING, /* until deadline_ms */
     CONN_GREETING,   /* until deadline_ms */
     CONN_READY,
-    CONN_DRAINING,   /* GOAWAY: answers still come, settles still go */
-    CONN_DEAD        /* for good: final_error */
+    CONN_DRAINING, /* GOAWAY: answers still come, settles still go */
+    CONN_DEAD      /* for good: final_error */
 };
 
 struct endpoint {
@@ -188,43 +188,43 @@ struct broker {
     enum conn_state state;
     int fd;
     uint64_t deadline_ms;
-    uint32_t backoff_ms;        /* next wait before an attempt */
+    uint32_t backoff_ms; /* next wait before an attempt */
     uint64_t last_receive_ms, last_send_ms;
-    uint32_t heartbeat_ms;      /* as agreed; 0: none */
+    uint32_t heartbeat_ms;           /* as agreed; 0: none */
     uint32_t max_frame, max_message; /* as announced; 0: not yet known */
-    broker_error final_error;   /* CONN_DEAD */
-    char lost_text[256];        /* why the last connection or attempt ended */
-    bool in_process;            /* callbacks may be running */
+    broker_error final_error;        /* CONN_DEAD */
+    char lost_text[256];             /* why the last connection or attempt ended */
+    bool in_process;                 /* callbacks may be running */
 
-    uint8_t *receive;           /* owned: receive_len bytes not yet taken apart */
+    uint8_t *receive; /* owned: receive_len bytes not yet taken apart */
     size_t receive_len, receive_cap;
 
-    uint8_t *control;           /* owned: whole frames that belong to this connection alone (HELLO, CREDIT, HEARTBEAT) */
+    uint8_t *control; /* owned: whole frames that belong to this connection alone (HELLO, CREDIT, HEARTBEAT) */
     size_t control_len, control_cap, control_written;
     struct out_list urgent, normal, sent, pool;
     size_t pool_count;
     struct out_frame *sent_buckets[SENT_BUCKETS];
-    struct out_frame *writing;  /* partly taken by the socket; in no list */
-    bool blocked;               /* the socket took less than it was offered: wait for BROKER_EVENT_WRITE */
+    struct out_frame *writing; /* partly taken by the socket; in no list */
+    bool blocked;              /* the socket took less than it was offered: wait for BROKER_EVENT_WRITE */
     uint32_t last_correlation;
 
     struct out_queue *queues, *last_queue;
-    uint64_t producer;          /* 0: no_dedup */
-    uint64_t number_floor;      /* above the numbers of all forgotten queues */
+    uint64_t producer;     /* 0: no_dedup */
+    uint64_t number_floor; /* above the numbers of all forgotten queues */
     size_t outbox_messages, outbox_bytes;
-    broker_error flush_error;   /* the first of publishes without a callback */
+    broker_error flush_error; /* the first of publishes without a callback */
     char flush_text[256];
-    msgpack_sbuffer scratch;    /* headers and control bodies being packed */
-    bool scratch_failed;        /* memory ran out while packing */
+    msgpack_sbuffer scratch; /* headers and control bodies being packed */
+    bool scratch_failed;     /* memory ran out while packing */
 
     struct out_frame *settle_open; /* takes further ranges; in `urgent` */
-    uint64_t settle_since_ms;   /* when settle_open was opened */
-    size_t settle_frames;       /* unanswered */
+    uint64_t settle_since_ms;      /* when settle_open was opened */
+    size_t settle_frames;          /* unanswered */
     uint64_t settle_failures;
 
     broker_subscription *subscriptions;
     uint32_t last_stream;
-    bool renew_wanted;          /* some subscription is SUBSCRIPTION_UNSENT */
+    bool renew_wanted; /* some subscription is SUBSCRIPTION_UNSENT */
     uint64_t last_process_ms;
 
     char error_text[256];
@@ -255,12 +255,12 @@ broker_error url_resolve(broker *b, const char *url);
 /* ---- conn.c ----------------------------------------------------------------------------------------------------------- */
 
 enum conn_event {
-    CONN_EVENT_DUE,       /* the wait is over: try */
+    CONN_EVENT_DUE, /* the wait is over: try */
     CONN_EVENT_CONNECTED,
     CONN_EVENT_GREETED,
     CONN_EVENT_GOAWAY,
-    CONN_EVENT_LOST,      /* lost_text says why */
-    CONN_EVENT_FINAL      /* not to be tried again; final_error and lost_text say why */
+    CONN_EVENT_LOST, /* lost_text says why */
+    CONN_EVENT_FINAL /* not to be tried again; final_error and lost_text say why */
 };
 void conn_event(broker *b, enum conn_event event);
 /* conn_lost: note why, and CONN_EVENT_LOST. Never while a frame is being taken apart: the receive buffer goes. */
@@ -346,7 +346,8 @@ uint64_t settle_frame_receipts(const struct out_frame *f);
 /* may_block: OK, or why this blocking call cannot even begin. */
 broker_error may_block(broker *b, const char *call);
 /* call_begin: put a request into the outbox; `c` must stay until call_wait. */
-broker_error call_begin(broker *b, struct call *c, bool urgent, uint8_t type, uint32_t stream, const void *body, size_t len);
+broker_error call_begin(broker *b, struct call *c, bool urgent, uint8_t type, uint32_t stream, const void *body,
+                        size_t len);
 /* call_wait: until the answer, or `timeout_ms`; then *c may go. */
 broker_error call_wait(broker *b, struct call *c, uint32_t timeout_ms, const char *name);
 broker_error call_do(broker *b, struct call *c, uint8_t type, const void *body, size_t len);

@@ -338,6 +338,32 @@ static void an_ended_subscription(void **state)
     fake_close(&f);
 }
 
+static void script_overrun(struct fake *fake)
+{
+    uint32_t stream;
+
+    script_subscribe(&stream, 2);
+    fake_deliver(fake, stream, 1, 1, 3); /* one more than there is credit for */
+    if (!fake_closed(fake, NULL))
+        abort();
+}
+
+static void more_than_the_credit(void **state)
+{
+    struct seen seen = {0};
+
+    fake_open(&f);
+    broker *b = client_open(&f, NULL);
+    fake_start(&f, script_overrun);
+    subscribe(b, BROKER_ACK_MANUAL, 2, on_message, &seen);
+    while (broker_is_connected(b))
+        broker_wait(b, 100);
+    assert_int_equal(seen.count, 0);
+    fake_join(&f);
+    broker_close(b);
+    fake_close(&f);
+}
+
 static void script_too_late(struct fake *fake)
 {
     fake_greet(fake, NULL);
@@ -456,6 +482,7 @@ int main(void)
         cmocka_unit_test(a_subscription_is_renewed),
         cmocka_unit_test(a_refused_subscription),
         cmocka_unit_test(an_ended_subscription),
+        cmocka_unit_test(more_than_the_credit),
         cmocka_unit_test(an_answer_after_the_deadline),
         cmocka_unit_test(lease_once),
     };

@@ -32,7 +32,7 @@ void fake_close(struct fake *f);
 /* Each of these drives the client `b` (NULL: it runs in another thread) until the thing has happened, or fails the test after 10 s. */
 void fake_accept(struct fake *f, broker *b); /* takes the connection and its preamble */
 struct fake_frame fake_expect(struct fake *f, broker *b, uint8_t type);
-void fake_greet(struct fake *f, broker *b); /* accept, HELLO, its answer */
+void fake_greet(struct fake *f, broker *b);  /* accept, HELLO, its answer */
 bool fake_closed(struct fake *f, broker *b); /* waits until the client has closed; what came before is dropped */
 void fake_frame_free(struct fake_frame *frame);
 
@@ -57,6 +57,7 @@ void fake_turn(struct fake *f, broker *b);
 void fake_start(struct fake *f, void (*script)(struct fake *f));
 void fake_join(struct fake *f);
 
-broker *client_open(struct fake *f, const broker_options *options); /* options->url is set; the rest as given, or default */
+broker *client_open(struct fake *f,
+                    const broker_options *options); /* options->url is set; the rest as given, or default */
 
 #endif

@@ -19,17 +19,47 @@
 
 #define WIRE_VERSION 1
 /* The client opens with these 8 bytes: "BRKD", version (u16), reserved (u16, zero); then frames. */
-#define WIRE_MAGIC "BRKD"
+#define WIRE_MAGIC          "BRKD"
 #define WIRE_PREAMBLE_BYTES 8u
-#define WIRE_DEFAULT_PORT 7440
+#define WIRE_DEFAULT_PORT   7440
 
-static inline uint16_t get_u16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return le16toh(v); }
-static inline uint32_t get_u32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return le32toh(v); }
-static inline uint64_t get_u64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return le64toh(v); }
-static inline void put_u16(uint8_t *p, uint16_t v) { v = htole16(v); memcpy(p, &v, 2); }
-static inline void put_u32(uint8_t *p, uint32_t v) { v = htole32(v); memcpy(p, &v, 4); }
-static inline void put_u64(uint8_t *p, uint64_t v) { v = htole64(v); memcpy(p, &v, 8); }
-static inline uint32_t pad8(uint32_t n) { return (n + 7u) & ~7u; }
+static inline uint16_t get_u16(const uint8_t *p)
+{
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return le16toh(v);
+}
+static inline uint32_t get_u32(const uint8_t *p)
+{
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return le32toh(v);
+}
+static inline uint64_t get_u64(const uint8_t *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return le64toh(v);
+}
+static inline void put_u16(uint8_t *p, uint16_t v)
+{
+    v = htole16(v);
+    memcpy(p, &v, 2);
+}
+static inline void put_u32(uint8_t *p, uint32_t v)
+{
+    v = htole32(v);
+    memcpy(p, &v, 4);
+}
+static inline void put_u64(uint8_t *p, uint64_t v)
+{
+    v = htole64(v);
+    memcpy(p, &v, 8);
+}
+static inline uint32_t pad8(uint32_t n)
+{
+    return (n + 7u) & ~7u;
+}
 
 /* CRC32C (Castagnoli, reflected; RFC 3720 appendix B.4), as crc32c(0, "123456789", 9) == 0xE3069283. */
 uint32_t crc32c(uint32_t crc, const void *bytes, size_t len);
@@ -74,12 +104,12 @@ enum frame_type {
     FRAME_NACK = 0x32,    /* u32 delay_ms, u32 zero, n * settle_range */
     FRAME_EXTEND = 0x33,  /* u32 lease_ms, u32 zero, n * settle_range */
     /* One-way frames: no answer. */
-    FRAME_CREDIT = 0x40,      /* client to broker; stream: subscription; u32 messages, u32 zero, u64 bytes: added */
-    FRAME_HEARTBEAT = 0x41,   /* either way, no body */
-    FRAME_GOAWAY = 0x42,      /* broker to client: msgpack {"code", "text"}: answers still come, no new requests */
-    FRAME_DELIVER = 0x43,     /* broker to client; stream: subscription; body: deliver_head, attempts, records */
+    FRAME_CREDIT = 0x40,    /* client to broker; stream: subscription; u32 messages, u32 zero, u64 bytes: added */
+    FRAME_HEARTBEAT = 0x41, /* either way, no body */
+    FRAME_GOAWAY = 0x42,    /* broker to client: msgpack {"code", "text"}: answers still come, no new requests */
+    FRAME_DELIVER = 0x43,   /* broker to client; stream: subscription; body: deliver_head, attempts, records */
     FRAME_SUBSCRIPTION_ENDED = 0x44, /* broker to client; stream; msgpack {"code", "text"} */
-    FRAME_ERROR = 0xff,       /* the answer to a request that failed: msgpack, see wire_error_body */
+    FRAME_ERROR = 0xff,              /* the answer to a request that failed: msgpack, see wire_error_body */
 };
 
 enum { FRAME_FLAG_SYNC_SHIFT = 0, FRAME_FLAG_SYNC_MASK = 0x03 }; /* PUBLISH: broker_sync in the low two bits */
@@ -99,7 +129,7 @@ struct settle_range {
 
 /* Answer to PUBLISH: n * publish_range: u64 first_seq, u32 first_index (of the frame's records), u32 count, u16 code
    (broker_error), u16 flags, u32 retry_ms. Ranges cover every record once, in order. A failed range has first_seq 0. */
-#define PUBLISH_RANGE_BYTES 24u
+#define PUBLISH_RANGE_BYTES     24u
 #define PUBLISH_RANGE_DUPLICATE 0x1u /* stored before; first_seq 0: which seq is no longer known */
 struct publish_range {
     uint64_t first_seq;
@@ -115,12 +145,12 @@ void publish_range_get(const uint8_t in[PUBLISH_RANGE_BYTES], struct publish_ran
 /* Head of a delivered batch: u32 count, u32 flags, u64 first_receipt (message i has first_receipt + i). If
    DELIVER_ATTEMPTS is set, u32 attempt per message follows, zeros to 8; else every attempt is 1. Then `count` records. */
 #define DELIVER_HEAD_BYTES 16u
-#define DELIVER_ATTEMPTS 0x1u
+#define DELIVER_ATTEMPTS   0x1u
 
 /* ---- records: what is stored is what is sent ------------------------------------------------------------------- */
 
 #define RECORD_HEAD_BYTES 40u
-#define RECORD_MAX_BYTES (64u << 20) /* hard ceiling of one record; configuration may only lower it */
+#define RECORD_MAX_BYTES  (64u << 20) /* hard ceiling of one record; configuration may only lower it */
 
 /*
  * offset 0  u32 length     of the whole record without its padding to 8
@@ -140,9 +170,10 @@ void publish_range_get(const uint8_t in[PUBLISH_RANGE_BYTES], struct publish_ran
  */
 enum record_type {
     RECORD_MESSAGE = 1,
-    RECORD_SETTLE = 2,       /* acks: u32 group, u32 n, then n * (u64 first, u64 last) */
-    RECORD_RETURN = 3,       /* nacks with delay: u32 group, u32 n, then n * (u64 seq, u64 due_ms wall, u32 attempt, u32 0) */
-    RECORD_LEASE = 4,        /* u32 group, u32 n; n = 0: u64 first, u64 last handed out first time; else n * (u64 seq, u32 attempt, u32 0) */
+    RECORD_SETTLE = 2, /* acks: u32 group, u32 n, then n * (u64 first, u64 last) */
+    RECORD_RETURN = 3, /* nacks with delay: u32 group, u32 n, then n * (u64 seq, u64 due_ms wall, u32 attempt, u32 0) */
+    RECORD_LEASE =
+        4, /* u32 group, u32 n; n = 0: u64 first, u64 last handed out first time; else n * (u64 seq, u32 attempt, u32 0) */
     RECORD_QUEUE = 5,        /* created or altered: msgpack of everything a queue is */
     RECORD_QUEUE_DELETE = 6, /* no body */
     RECORD_GROUP = 7,        /* created or moved: u32 group, u32 name length, u64 cursor, name */
@@ -153,7 +184,8 @@ enum record_type {
 enum {
     RECORD_HAS_DUE = 0x01,
     RECORD_HAS_EXPIRE = 0x02,
-    RECORD_ID_PRODUCER = 0x04, /* id is u64 producer, u64 number: numbers of one producer rise by one per message and queue */
+    RECORD_ID_PRODUCER =
+        0x04, /* id is u64 producer, u64 number: numbers of one producer rise by one per message and queue */
     RECORD_FLAGS_KNOWN = 0x07,
 };
 
@@ -176,11 +208,26 @@ struct record_view {
 
 void record_head_put(uint8_t out[RECORD_HEAD_BYTES], const struct record_head *head);
 void record_head_get(const uint8_t in[RECORD_HEAD_BYTES], struct record_head *head);
-static inline uint32_t record_length(const uint8_t *r) { return get_u32(r); }
-static inline uint32_t record_padded(const uint8_t *r) { return pad8(get_u32(r)); }
-static inline uint64_t record_seq(const uint8_t *r) { return get_u64(r + 16); }
-static inline uint32_t record_queue(const uint8_t *r) { return get_u32(r + 12); }
-static inline uint8_t record_type_of(const uint8_t *r) { return r[8]; }
+static inline uint32_t record_length(const uint8_t *r)
+{
+    return get_u32(r);
+}
+static inline uint32_t record_padded(const uint8_t *r)
+{
+    return pad8(get_u32(r));
+}
+static inline uint64_t record_seq(const uint8_t *r)
+{
+    return get_u64(r + 16);
+}
+static inline uint32_t record_queue(const uint8_t *r)
+{
+    return get_u32(r + 12);
+}
+static inline uint8_t record_type_of(const uint8_t *r)
+{
+    return r[8];
+}
 
 /* record_seal: compute and store the CRC. record_intact: length is sane for `available` bytes and the CRC is right. */
 void record_seal(uint8_t *record);
@@ -208,7 +255,8 @@ struct record_spec {
 };
 /* record_spec_bytes: room for the padded record; 0 if over RECORD_MAX_BYTES or a field's range. */
 uint32_t record_spec_bytes(const struct record_spec *spec);
-void record_spec_put(uint8_t *out, const struct record_spec *spec); /* exactly record_spec_bytes bytes, padding zeroed */
+void record_spec_put(uint8_t *out,
+                     const struct record_spec *spec); /* exactly record_spec_bytes bytes, padding zeroed */
 
 /* ---- names and control bodies ---------------------------------------------------------------------------------- */
 

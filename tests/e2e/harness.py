@@ -17,10 +17,12 @@ BROKERD = os.path.join(BUILD, "brokerd", "brokerd")
 BROKER = os.path.join(BUILD, "cli", "broker")
 FAILING_DISK = os.path.join(BUILD, "tests", "e2e", "libfailing_disk.so")
 SANITIZED = {
-    "ASAN_OPTIONS": "abort_on_error=1:detect_stack_use_after_return=0:verify_asan_link_order=0",
+    "ASAN_OPTIONS": "abort_on_error=1:detect_stack_use_after_return=0:verify_asan_link_order=0:quarantine_size_mb=8",
     "UBSAN_OPTIONS": "print_stacktrace=1:abort_on_error=1",
 }
 MIB = 1 << 20
+# Settings of a store whose segments roll and are cleaned within a short test.
+SMALL = {"store__segment": "1MiB", "store__checkpoint": "1MiB", "limits__max_message": "256KiB"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -70,7 +72,7 @@ class Broker:
         with open(self.log_path, "ab") as log:
             self.log_start = log.tell()
             self.process = subprocess.Popen(
-                self.command("--listen", "127.0.0.1:0", "--unix", self.socket, "--port-file", port_file, *more),
+                self.command("--listen", f"127.0.0.1:{self.port or 0}", "--unix", self.socket, "--port-file", port_file, *more),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

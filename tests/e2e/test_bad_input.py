@@ -280,9 +280,12 @@ def test_broken_settles(raw):
             with pytest.raises(BrokerError) as e:
                 raw.answer(raw.request(kind, head + ranges))
             assert e.value.scope == "request" and e.value.code in (protocol.MALFORMED, protocol.INVALID_ARGUMENT, protocol.TOO_LARGE, protocol.LIMIT_REACHED)
-    assert raw.ack((1 << 64) - 1) == (0, [(1 << 64) - 1])
-    raw.answer(raw.request(protocol.ACK, struct.pack("<QII", (1 << 64) - 1, 1 << 20, 0)))
-    raw.answer(raw.request(protocol.ACK, struct.pack("<QII", 0, 1 << 20, 0)))
+    assert raw.ack(1 << 63) == (0, [1 << 63])
+    for first in (0, 1 << 63, (1 << 64) - 1):
+        try:
+            raw.answer(raw.request(protocol.ACK, struct.pack("<QII", first, 1 << 20, 0)))
+        except BrokerError as e:
+            assert (e.code, e.scope) == (protocol.INVALID_ARGUMENT, "request"), e
 
 
 def test_broken_credit(raw):

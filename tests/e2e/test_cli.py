@@ -134,15 +134,18 @@ def test_sub_with_a_closed_pipe_acks_only_what_was_written(q):
 
 
 def test_pub_survives_a_restart(q):
-    child = subprocess.Popen([harness.BROKER, "pub", "q"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+    child = subprocess.Popen([harness.BROKER, "pub", "q", "--connect", "10s"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
                              env={**os.environ, **harness.SANITIZED, "BROKER_URL": f"unix:{q.socket}"})
     with child:
-        for i in range(3000):
-            child.stdin.write(b"%d\n" % i)
-            if i % 1000 == 500:
-                child.stdin.flush()
-                q.restart()
-        child.stdin.close()
+        try:
+            for i in range(3000):
+                child.stdin.write(b"%d\n" % i)
+                if i % 1000 == 500:
+                    child.stdin.flush()
+                    q.restart()
+            child.stdin.close()
+        except BrokenPipeError:
+            raise AssertionError(child.stderr.read().decode()) from None
         assert child.wait(60) == 0, child.stderr.read()
     got = run(q, OK, "sub", "q", "--drain", "--timeout", "1s").stdout
     assert got == b"".join(b"%d\n" % i for i in range(3000)), "each line once and in order, through kill -9"

@@ -8,7 +8,7 @@ import subprocess
 
 import protocol
 import pytest
-from harness import FAILING_DISK, MIB, Broker, until
+from harness import FAILING_DISK, MIB, SMALL, Broker, until
 from protocol import message
 
 
@@ -41,7 +41,7 @@ def drain(broker):
 def sample(tmp_path_factory):
     """A small store in good order: (its directory, what is in it)."""
     directory = tmp_path_factory.mktemp("sample")
-    with Broker(directory=str(directory), store__segment="1MiB") as b:
+    with Broker(directory=str(directory), **SMALL) as b:
         content = fill(b)
         assert b.stop() == 0
         status, said = b.fsck()
@@ -53,7 +53,7 @@ def copy_of(sample_dir, tmp_path, name):
     target = os.path.join(str(tmp_path), name)
     os.makedirs(target)
     shutil.copytree(os.path.join(sample_dir, "data"), os.path.join(target, "data"))
-    return Broker(directory=target, start=False, store__segment="1MiB")
+    return Broker(directory=target, start=False, **SMALL)
 
 
 def used_bytes(path):
@@ -136,7 +136,7 @@ def test_missing_segment(sample, tmp_path):
 
 
 def test_damage_in_the_middle_is_refused_then_quarantined(tmp_path):
-    with Broker(directory=str(tmp_path), store__segment="1MiB") as b:
+    with Broker(directory=str(tmp_path), **SMALL) as b:
         content = fill(b, 200)
         b.kill()  # no clean checkpoint: the log itself must be read
         path = max(b.files("segment"), key=used_bytes)
@@ -162,7 +162,7 @@ def test_damage_in_the_middle_is_refused_then_quarantined(tmp_path):
 
 
 def test_torn_tail_is_no_damage(tmp_path):
-    with Broker(directory=str(tmp_path), store__segment="1MiB") as b:
+    with Broker(directory=str(tmp_path), **SMALL) as b:
         content = fill(b, 100)
         b.kill()
         path = max(b.files("segment"), key=used_bytes)
@@ -230,7 +230,7 @@ def full_disk(broker):
 
 
 def test_disk_full_by_configuration():
-    with Broker(store__segment="1MiB", store__max_disk="10MiB", store__checkpoint="1MiB") as broker:
+    with Broker(**SMALL, store__max_disk="10MiB") as broker:
         full_disk(broker)
         assert sum(os.stat(f).st_blocks * 512 for f in broker.files()) < 16 * MIB
 
@@ -242,7 +242,7 @@ def test_disk_full_for_real(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(place)], capture_output=True, check=False).returncode:
         pytest.skip("cannot mount a tmpfs here")
     try:
-        with Broker(directory=str(place), store__segment="1MiB", store__checkpoint="1MiB") as broker:
+        with Broker(directory=str(place), **SMALL) as broker:
             broker.log_path = str(tmp_path / "log")
             full_disk(broker)
     finally:

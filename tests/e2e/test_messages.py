@@ -60,7 +60,7 @@ def test_too_large_message_fails_alone(conn):
 
 def test_queue_limits_message_size(conn):
     conn.create("small", max_message_bytes=100)
-    assert [r.code for r in conn.publish("small", b"x" * 10, b"x" * 100)] == [0, protocol.TOO_LARGE]
+    assert [r.code for r in conn.publish("small", b"x" * 10, b"x" * 101)] == [0, protocol.TOO_LARGE]
 
 
 def test_many_messages_in_order(conn):

@@ -5,7 +5,7 @@ import time
 
 import protocol
 import pytest
-from harness import Broker, until
+from harness import SMALL, Broker, until
 from protocol import message
 
 
@@ -100,7 +100,7 @@ def test_queues_and_groups_survive(broker):
 
 
 def test_repeated_kills_while_publishing():
-    with Broker(store__segment="1MiB") as broker:
+    with Broker(**SMALL) as broker:
         with broker.connect() as c:
             c.create("q")
         number, confirmed = 0, set()

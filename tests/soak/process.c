@@ -93,6 +93,8 @@ bool process_start(struct process *p)
                                 "store.segment=1MiB",
                                 "--set",
                                 "store.checkpoint=1MiB",
+                                "--set",
+                                "limits.max_message=512KiB",
                                 NULL};
     p->pid = spawn(p, argv);
     return p->pid > 0;
@@ -106,6 +108,17 @@ static bool died_well(const struct process *p, int status, int signal)
             WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     process_show_log(p);
     return false;
+}
+
+bool process_ended(struct process *p)
+{
+    int status = 0;
+
+    if (p->pid == 0 || waitpid(p->pid, &status, WNOHANG) != p->pid)
+        return false;
+    p->pid = 0;
+    died_well(p, status, SIGKILL);
+    return true;
 }
 
 bool process_kill(struct process *p)

@@ -15,6 +15,8 @@ struct process {
 
 bool process_init(struct process *p, const char *program, const char *folder); /* picks a free port; false: said why */
 bool process_start(struct process *p);
+/* process_ended: has it ended of its own accord? Says how, with the end of its log. */
+bool process_ended(struct process *p);
 /* process_kill: SIGKILL. False if it had died already of its own accord, which is told. */
 bool process_kill(struct process *p);
 /* process_stop: SIGTERM; false unless it ends with status 0 within 30 s. */

@@ -130,6 +130,8 @@ static bool wait_ready(struct run *r)
         broker_error e = broker_ping(r->admin, NULL);
         if (e == BROKER_OK)
             break;
+        if (process_ended(&r->process))
+            return fail(r, "the broker died of itself");
         if (mono_ms() - start > PROGRESS_MS) {
             process_show_log(&r->process);
             return fail(r, "the broker does not answer after its start");

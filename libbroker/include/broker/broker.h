@@ -4,7 +4,9 @@
  * A `broker` is one connection, with automatic reconnect. It has an asynchronous core (broker_fd, broker_events,
  * broker_timeout_ms, broker_process) for programs with an event loop of their own, and blocking calls on top of it
  * for everyone else. There are no hidden threads, and a callback runs only inside broker_process (the blocking calls
- * drive broker_process themselves). A handle belongs to one thread at a time; different handles are independent.
+ * drive broker_process themselves). In a callback every call that does not wait is allowed: publish_async, ack, nack, extend,
+ * the message's getters; those that wait return INVALID_ARGUMENT there, and the handle must not be closed. A handle
+ * belongs to one thread at a time; different handles are independent.
  *
  * Errors: every call returns a broker_error, BROKER_OK (0) for success. broker_error_text(b) gives the sentence that
  * belongs to the last failure on that handle: what was wrong, with the value, and what to do.
@@ -76,10 +78,10 @@ typedef enum broker_error {
 #undef BROKER_ERROR_ENUM
 } broker_error;
 
-BROKER_API const char *broker_strerror(broker_error error);         /* short text; never NULL */
-BROKER_API const char *broker_error_name(broker_error error);       /* "QUEUE_NOT_FOUND"; never NULL */
+BROKER_API const char *broker_strerror(broker_error error);   /* short text; never NULL */
+BROKER_API const char *broker_error_name(broker_error error); /* "QUEUE_NOT_FOUND"; never NULL */
 BROKER_API bool broker_error_is_retryable(broker_error error);
-BROKER_API const char *broker_version(void);                        /* of the library: BROKER_VERSION_STRING */
+BROKER_API const char *broker_version(void); /* of the library: BROKER_VERSION_STRING */
 
 /* ---- connection ---------------------------------------------------------------------------------------------- */
 
@@ -91,12 +93,12 @@ typedef struct broker_msg broker_msg;
 
 typedef struct broker_options {
     size_t size;
-    const char *url;           /* "broker://host:port", "broker://[::1]:7440" or "unix:/path"; default: the environment's
+    const char *url;         /* "broker://host:port", "broker://[::1]:7440" or "unix:/path"; default: the environment's
                                   BROKER_URL, else broker://127.0.0.1:7440 */
-    const char *client_name;   /* shown by the broker; default: the program's name */
-    uint32_t timeout_ms;       /* deadline of a blocking call, 1..3600000; default 30000 */
-    uint32_t connect_ms;       /* one attempt to connect and greet; default 5000 */
-    uint32_t heartbeat_ms;     /* silence after which a heartbeat is sent; the peer is lost after three; default 10000 */
+    const char *client_name; /* shown by the broker; default: the program's name */
+    uint32_t timeout_ms;     /* deadline of a blocking call, 1..3600000; default 30000 */
+    uint32_t connect_ms;     /* one attempt to connect and greet; default 5000 */
+    uint32_t heartbeat_ms;   /* silence after which a heartbeat is sent; the peer is lost after three; default 10000 */
     uint32_t reconnect_max_ms; /* ceiling of the wait between attempts (50 ms doubling, with jitter); default 5000 */
     bool no_reconnect;         /* a lost connection is final: every call fails with BROKER_CONNECTION_LOST */
     bool no_dedup;             /* do not number publishes: a retry after a lost confirm may store a message twice */
@@ -115,13 +117,14 @@ BROKER_API broker_error broker_open(broker **out, const broker_options *options)
 BROKER_API broker_error broker_connect(broker *b);
 /* broker_close: close and free. Unconfirmed publishes are given up (their callbacks get CANCELLED); broker_flush first. */
 BROKER_API void broker_close(broker *b);
+/* broker_error_text: NULL: of this thread's last broker_open that failed. Valid until the next call on the handle. */
 BROKER_API const char *broker_error_text(const broker *b);
 /* The broker's wish for the wait before a retry after the last error, ms; 0 if it named none. */
 BROKER_API uint32_t broker_error_retry_ms(const broker *b);
 
 /* ---- event loop of the caller's ------------------------------------------------------------------------------ */
 
-#define BROKER_EVENT_READ 1
+#define BROKER_EVENT_READ  1
 #define BROKER_EVENT_WRITE 2
 
 /* broker_fd: to watch for broker_events(); changes with a reconnect and is -1 while waiting for one: ask each turn. */
@@ -153,15 +156,15 @@ typedef struct broker_message { /* what is published; nothing of it is kept afte
     size_t key_len;               /* 0: strlen(key) */
     const broker_header *headers; /* text headers; NULL: none */
     size_t header_count;
-    const void *raw_headers;      /* instead of headers: one msgpack map, as broker_msg_raw_headers gives it */
+    const void *raw_headers; /* instead of headers: one msgpack map, as broker_msg_raw_headers gives it */
     size_t raw_headers_len;
 } broker_message;
 
 typedef enum broker_sync {
-    BROKER_SYNC_DEFAULT, /* as the queue says */
-    BROKER_SYNC_ALWAYS,  /* confirmed once on disk (fdatasync) */
-    BROKER_SYNC_INTERVAL,/* confirmed once written to the system; synced within the broker's interval */
-    BROKER_SYNC_NONE     /* confirmed once written to the system; synced when the system does */
+    BROKER_SYNC_DEFAULT,  /* as the queue says */
+    BROKER_SYNC_ALWAYS,   /* confirmed once on disk (fdatasync) */
+    BROKER_SYNC_INTERVAL, /* confirmed once written to the system; synced within the broker's interval */
+    BROKER_SYNC_NONE      /* confirmed once written to the system; synced when the system does */
 } broker_sync;
 
 typedef struct broker_publish_options {
@@ -170,8 +173,8 @@ typedef struct broker_publish_options {
 } broker_publish_options;
 
 typedef struct broker_publish_result {
-    uint64_t seq;      /* of the stored message; 1, 2, 3 … per queue; 0 if a duplicate's seq is no longer known */
-    bool duplicate;    /* it was there already: a retry of a publish whose confirm was lost */
+    uint64_t seq;   /* of the stored message; 1, 2, 3 … per queue; 0 if a duplicate's seq is no longer known */
+    bool duplicate; /* it was there already: a retry of a publish whose confirm was lost */
 } broker_publish_result;
 
 typedef void broker_publish_cb(void *arg, broker_error error, const broker_publish_result *result);
@@ -195,14 +198,14 @@ BROKER_API size_t broker_outbox(const broker *b);
 /* ---- consume ------------------------------------------------------------------------------------------------- */
 
 typedef enum broker_ack_mode {
-    BROKER_ACK_MANUAL,   /* the program acks, nacks or lets the lease run out */
-    BROKER_ACK_AUTO,     /* acked by the library when the message callback returns (or the next broker_receive begins) */
-    BROKER_ACK_ON_SEND   /* settled by the broker as it hands the message out: at most once, cheapest */
+    BROKER_ACK_MANUAL, /* the program acks, nacks or lets the lease run out */
+    BROKER_ACK_AUTO,   /* acked by the library when the message callback returns (or the next broker_receive begins) */
+    BROKER_ACK_ON_SEND /* settled by the broker as it hands the message out: at most once, cheapest */
 } broker_ack_mode;
 
 typedef struct broker_subscribe_options {
     size_t size;
-    const char *group;        /* default "default" */
+    const char *group; /* default "default" */
     broker_ack_mode ack;
     uint32_t lease_ms;        /* 1..86400000; default: the queue's */
     uint32_t credit_messages; /* most messages handed out and not yet returned to the library; default 1024 */
@@ -226,7 +229,7 @@ BROKER_API broker_error broker_subscribe(broker *b, const char *queue, const bro
 BROKER_API broker_error broker_unsubscribe(broker_subscription *s);
 /*
  * broker_receive: the next message of a subscription without on_message. *out is valid until the next call with this
- * subscription. timeout_ms 0: what is there already; -1: for ever. TIMEOUT if none came (*out is NULL).
+ * subscription. timeout_ms 0: what is there already; -1: for ever. TIMEOUT if none came (*out is NULL), or a signal did.
  */
 BROKER_API broker_error broker_receive(broker_subscription *s, int timeout_ms, const broker_msg **out);
 /*
@@ -252,8 +255,8 @@ BROKER_API uint64_t broker_settle_failures(const broker *b);
 /* ---- a received message -------------------------------------------------------------------------------------- */
 
 BROKER_API const void *broker_msg_body(const broker_msg *m, size_t *len);
-BROKER_API const char *broker_msg_key(const broker_msg *m, size_t *len);           /* NULL: none; not NUL-terminated */
-BROKER_API const void *broker_msg_raw_headers(const broker_msg *m, size_t *len);   /* msgpack map; NULL: none */
+BROKER_API const char *broker_msg_key(const broker_msg *m, size_t *len);         /* NULL: none; not NUL-terminated */
+BROKER_API const void *broker_msg_raw_headers(const broker_msg *m, size_t *len); /* msgpack map; NULL: none */
 /* The text header `name`, not NUL-terminated, length in *len; NULL if it is absent or not text. */
 BROKER_API const char *broker_msg_header(const broker_msg *m, const char *name, size_t *len);
 /* Call fn for each header whose name and value are text, in order; fn returns false to stop. */
@@ -262,24 +265,24 @@ BROKER_API void broker_msg_each_header(const broker_msg *m,
                                                   size_t value_len),
                                        void *arg);
 BROKER_API uint64_t broker_msg_seq(const broker_msg *m);
-BROKER_API uint64_t broker_msg_time_ms(const broker_msg *m);  /* accepted by the broker, Unix time */
-BROKER_API uint32_t broker_msg_attempt(const broker_msg *m);  /* 1 for the first delivery */
+BROKER_API uint64_t broker_msg_time_ms(const broker_msg *m); /* accepted by the broker, Unix time */
+BROKER_API uint32_t broker_msg_attempt(const broker_msg *m); /* 1 for the first delivery */
 BROKER_API uint64_t broker_msg_receipt(const broker_msg *m);
-BROKER_API broker_msg *broker_msg_keep(const broker_msg *m);  /* a copy that outlives the callback; NULL: no memory */
-BROKER_API void broker_msg_free(broker_msg *m);               /* of a kept one; NULL is fine */
+BROKER_API broker_msg *broker_msg_keep(const broker_msg *m); /* a copy that outlives the callback; NULL: no memory */
+BROKER_API void broker_msg_free(broker_msg *m);              /* of a kept one; NULL is fine */
 
 /* ---- queues and groups --------------------------------------------------------------------------------------- */
 
 typedef enum broker_retention { BROKER_RETENTION_WORK = 1, BROKER_RETENTION_LOG = 2 } broker_retention;
 
 /* What can be set of a queue. In a create, unset fields take the default; in an alter, only set fields change. */
-#define BROKER_SET_RETENTION 0x01u
-#define BROKER_SET_SYNC 0x02u
-#define BROKER_SET_LEASE_MS 0x04u
+#define BROKER_SET_RETENTION         0x01u
+#define BROKER_SET_SYNC              0x02u
+#define BROKER_SET_LEASE_MS          0x04u
 #define BROKER_SET_MAX_MESSAGE_BYTES 0x08u
-#define BROKER_SET_LOG_MAX_AGE_MS 0x10u
-#define BROKER_SET_LOG_MAX_BYTES 0x20u
-#define BROKER_SET_LOG_MAX_MESSAGES 0x40u
+#define BROKER_SET_LOG_MAX_AGE_MS    0x10u
+#define BROKER_SET_LOG_MAX_BYTES     0x20u
+#define BROKER_SET_LOG_MAX_MESSAGES  0x40u
 
 typedef struct broker_queue_settings {
     size_t size;
@@ -298,10 +301,10 @@ typedef struct broker_queue_info {
     uint32_t id;
     broker_queue_settings settings; /* all fields set */
     bool paused;
-    uint64_t first_seq;     /* oldest message still there; last_seq + 1 if none */
-    uint64_t last_seq;      /* newest; 0 if none ever */
-    uint64_t messages;      /* still stored and wanted by a group (work) or retained (log) */
-    uint64_t bytes;         /* about: of these */
+    uint64_t first_seq; /* oldest message still there; last_seq + 1 if none */
+    uint64_t last_seq;  /* newest; 0 if none ever */
+    uint64_t messages;  /* still stored and wanted by a group (work) or retained (log) */
+    uint64_t bytes;     /* about: of these */
     uint32_t groups;
     uint32_t consumers;
 } broker_queue_info;
@@ -309,11 +312,11 @@ typedef struct broker_queue_info {
 typedef struct broker_group_info {
     const char *queue;
     const char *name;
-    uint64_t floor_seq;     /* everything up to here is settled */
-    uint64_t cursor_seq;    /* next to be handed out for the first time */
-    uint64_t ready;         /* can be handed out now */
+    uint64_t floor_seq;  /* everything up to here is settled */
+    uint64_t cursor_seq; /* next to be handed out for the first time */
+    uint64_t ready;      /* can be handed out now */
     uint64_t leased;
-    uint64_t delayed;       /* nacked with a delay that runs */
+    uint64_t delayed; /* nacked with a delay that runs */
     uint32_t consumers;
 } broker_group_info;
 
@@ -321,16 +324,22 @@ typedef struct broker_group_info {
 BROKER_API broker_error broker_queue_create(broker *b, const char *queue, const broker_queue_settings *settings);
 BROKER_API broker_error broker_queue_alter(broker *b, const char *queue, const broker_queue_settings *settings);
 BROKER_API broker_error broker_queue_delete(broker *b, const char *queue);
-BROKER_API broker_error broker_queue_pause(broker *b, const char *queue);  /* nothing is handed out; publish goes on */
+BROKER_API broker_error broker_queue_pause(broker *b, const char *queue); /* nothing is handed out; publish goes on */
 BROKER_API broker_error broker_queue_resume(broker *b, const char *queue);
 BROKER_API broker_error broker_queue_purge(broker *b, const char *queue, uint64_t *purged);
 /* The info given to the callback is valid during it. fn returns false to stop. */
 BROKER_API broker_error broker_queue_list(broker *b, const char *prefix, bool (*fn)(void *, const broker_queue_info *),
                                           void *arg);
-BROKER_API broker_error broker_queue_describe(broker *b, const char *queue, bool (*fn)(void *, const broker_queue_info *),
+BROKER_API broker_error broker_queue_describe(broker *b, const char *queue,
+                                              bool (*fn)(void *, const broker_queue_info *),
                                               bool (*group_fn)(void *, const broker_group_info *), void *arg);
 
-typedef enum broker_start { BROKER_START_BEGINNING, BROKER_START_END, BROKER_START_SEQ, BROKER_START_TIME } broker_start;
+typedef enum broker_start {
+    BROKER_START_BEGINNING,
+    BROKER_START_END,
+    BROKER_START_SEQ,
+    BROKER_START_TIME
+} broker_start;
 
 /* value: the seq (first to be handed out) or the Unix time in ms; ignored for BEGINNING and END. */
 BROKER_API broker_error broker_group_create(broker *b, const char *queue, const char *group, broker_start start,
@@ -347,8 +356,8 @@ typedef struct broker_stats {
     size_t size;
     uint64_t uptime_ms, cpu_us, rss_bytes;
     uint64_t connections, queues, subscriptions;
-    uint64_t published, delivered, acked;          /* messages since start */
-    uint64_t syncs, bytes_written, log_index;      /* log: fdatasyncs, bytes, last durable batch */
+    uint64_t published, delivered, acked;     /* messages since start */
+    uint64_t syncs, bytes_written, log_index; /* log: fdatasyncs, bytes, last durable batch */
     uint64_t disk_bytes, segments;
     char version[32];
 } broker_stats;
