@@ -49,6 +49,14 @@ void bench_fail(struct bench *t, broker_error error, const char *text)
     snprintf(t->error_text, sizeof t->error_text, "%s", text ? text : "");
 }
 
+void bench_stalled(struct bench *t, const broker *b, const char *what)
+{
+    if (broker_is_connected(b))
+        bench_fail(t, BROKER_TIMEOUT, what);
+    else
+        bench_fail(t, BROKER_CONNECTION_LOST, "the connection was lost and did not come back within --timeout");
+}
+
 /* A queue of our own unless one was named; a named one is created if it is missing, and deleted only then. */
 static broker_error open_queue(struct bench *t)
 {
@@ -209,7 +217,7 @@ void bench_publish(struct bench *t, uint64_t window, uint64_t count, uint64_t du
         if (t->confirmed != before)
             silent_since = t->now_ns;
         else if (t->now_ns - silent_since > t->cli->common.timeout_ms.value * 1000000u) {
-            bench_fail(t, BROKER_TIMEOUT, "no confirm came within --timeout");
+            bench_stalled(t, b, "no confirm came within --timeout");
             break;
         }
         bench_progress(t, t->confirmed, "confirmed");

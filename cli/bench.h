@@ -61,6 +61,8 @@ struct bench_report {
 enum cli_exit bench_open(struct bench *t, struct cli *cli, const struct bench_options *o);
 void bench_close(struct bench *t);
 void bench_fail(struct bench *t, broker_error error, const char *text);
+/* Nothing moves: `what`, or that the connection is gone. */
+void bench_stalled(struct bench *t, const broker *b, const char *what);
 bool bench_sample_take(struct bench *t, struct bench_sample *s);
 void bench_progress(struct bench *t, uint64_t count, const char *what);
 enum cli_exit bench_report_print(struct bench *t, const struct bench_report *r);

@@ -102,7 +102,7 @@ static void drain(struct both *r, uint64_t received_target)
         if (r->received != last)
             last_ns = t->now_ns;
         else if (t->now_ns - last_ns > t->cli->common.timeout_ms.value * 1000000u)
-            bench_fail(t, BROKER_TIMEOUT, "not everything published was delivered within --timeout");
+            bench_stalled(t, r->consumer, "not everything published was delivered within --timeout");
         last = r->received;
     }
     if (t->error == BROKER_OK && broker_flush(r->consumer) != BROKER_OK)
@@ -133,29 +133,31 @@ static void measure(struct both *r, struct bench_report *report)
 enum cli_exit bench_run_both(struct cli *cli, const void *options, int count, char **operands)
 {
     static struct bench bench; /* large: a histogram */
+    static struct both both;   /* what was not confirmed is cancelled when the handle is closed, after this */
     const struct bench_options *o = options;
     struct bench *t = &bench;
-    struct both r = {.bench = t, .counted_from_ns = UINT64_MAX};
+    struct both *r = &both;
     struct cli second = {.common = cli->common, .command = cli->command};
     struct bench_report report = {.mode = "both",
                                   .counted = "published, consumed and acked",
                                   .latency_name = "end_to_end",
                                   .extra_name = "publishing"};
-    running = &r;
+    running = r;
+    *r = (struct both){.bench = t, .counted_from_ns = UINT64_MAX};
     enum cli_exit code = bench_open(t, cli, o);
     if (code == CLI_OK)
         code = cli_connect(&second, NULL);
     if (code == CLI_OK) {
-        r.consumer = second.broker;
-        r.start_ns = machine_now_ns();
+        r->consumer = second.broker;
+        r->start_ns = machine_now_ns();
         broker_subscribe_options how = {
             .size = sizeof how, .group = o->group, .credit_messages = (uint32_t)o->credit.value};
         broker_subscription *subscription;
-        broker_error error = broker_subscribe(r.consumer, t->queue, &how, on_message, on_end, &r, &subscription);
+        broker_error error = broker_subscribe(r->consumer, t->queue, &how, on_message, on_end, r, &subscription);
         if (error != BROKER_OK)
-            bench_fail(t, error, broker_error_text(r.consumer));
+            bench_fail(t, error, broker_error_text(r->consumer));
         else
-            measure(&r, &report);
+            measure(r, &report);
         code = bench_report_print(t, &report);
     }
     if (second.broker)

@@ -42,7 +42,7 @@ static void consume(struct bench *t, struct consumer *c)
         if (c->received != before)
             last_ns = t->now_ns;
         else if (t->now_ns - last_ns > t->cli->common.timeout_ms.value * 1000000u)
-            bench_fail(t, BROKER_TIMEOUT, "nothing came within --timeout");
+            bench_stalled(t, b, "nothing came within --timeout");
         bench_progress(t, c->received, "consumed");
     }
     error = broker_flush(b);
@@ -50,6 +50,7 @@ static void consume(struct bench *t, struct consumer *c)
         bench_fail(t, error, broker_error_text(b));
     if (broker_settle_failures(b) > 0)
         bench_fail(t, BROKER_STALE_RECEIPT, "acks were refused: leases ran out during the run");
+    broker_unsubscribe(subscription); /* the queue's deletion is no end to tell */
 }
 
 enum cli_exit bench_run_sub(struct cli *cli, const void *options, int count, char **operands)
@@ -57,12 +58,12 @@ enum cli_exit bench_run_sub(struct cli *cli, const void *options, int count, cha
     static struct bench bench; /* large: a histogram */
     const struct bench_options *o = options;
     struct bench *t = &bench;
+    struct consumer c = {.bench = t, .wanted = o->count.value};
     struct bench_report r = {.mode = "sub", .counted = "consumed and acked"};
     if (o->no_fill && !o->queue)
         return cli_complain(cli, CLI_USAGE, "--no-fill needs --queue: which one to consume from");
     enum cli_exit code = bench_open(t, cli, o);
     if (code == CLI_OK) {
-        struct consumer c = {.bench = t, .wanted = o->count.value};
         if (!o->no_fill)
             bench_publish(t, 8192, o->count.value, UINT64_MAX, BROKER_SYNC_INTERVAL);
         if (bench_sample_take(t, &r.before) && !cli_interrupted)

@@ -271,16 +271,15 @@ static void report(struct pub *p)
 static enum cli_exit report_failure(struct pub *p)
 {
     struct cli *cli = p->cli;
-    char where[600] = "";
-    if (p->source)
-        snprintf(where, sizeof where, " (message %" PRIu64 " of %s)",
-                 p->error_number > p->source_begin ? p->error_number - p->source_begin : p->error_number, p->source);
-    if (p->sent <= 1 && !p->source)
+    if (!p->source)
         return cli_fail_saying(cli, p->error, p->error_text, "publish to '%s'", p->queue);
+    /* With several files the number is the one within its own; `sent` and `confirmed` count all. */
+    uint64_t before = p->error_number > p->source_begin ? p->source_begin : 0;
     return cli_fail_saying(cli, p->error, p->error_text,
-                           "publish to '%s': stopped at message %" PRIu64 "%s; %" PRIu64 " of %" PRIu64
-                           " sent are confirmed",
-                           p->queue, p->error_number, where, p->confirmed, p->sent);
+                           "publish to '%s': stopped at message %" PRIu64 " of %s (%" PRIu64 " confirmed of %" PRIu64
+                           " sent)",
+                           p->queue, p->error_number - before, before ? p->source : p->first_source, p->confirmed,
+                           p->sent);
 }
 
 static bool split_headers(struct pub *p)

@@ -147,6 +147,16 @@ void conn_reap(struct net *net)
     }
 }
 
+monotime net_conn_heard(const struct net_conn *c)
+{
+    return (monotime){c->heard_ms};
+}
+
+bool net_conn_is_unread(const struct net_conn *c)
+{
+    return c->choked || c->is_starved;
+}
+
 void net_conn_finish(struct net_conn *c)
 {
     conn_set_state(c, CONN_FINISHING, NET_CLOSE_FINISHED);
@@ -187,7 +197,7 @@ struct net_conn *net_adopt(struct net *net, int fd, const struct net_handler *ha
         close(fd);
         return NULL;
     }
-    *c = (struct net_conn){.net = net, .ops = &socket_ops, .handler = handler};
+    *c = (struct net_conn){.net = net, .ops = &socket_ops, .handler = handler, .heard_ms = net->now.mono.ms};
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     c->full_bytes = c->ceiling_bytes = SIZE_MAX / 4;
     buf_init(&c->in, 0);
@@ -297,6 +307,7 @@ static ptrdiff_t input_read(struct net_conn *c, uint8_t *to, size_t room)
         conn_set_state(c, CONN_CLOSED, NET_CLOSE_PEER);
         return -1;
     }
+    c->heard_ms = c->net->now.mono.ms;
     return n;
 }
 

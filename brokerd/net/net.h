@@ -130,6 +130,8 @@ bool net_conn_write_borrowed(struct net_conn *c, const void *bytes, size_t n); /
 bool net_conn_is_full(struct net_conn *c);   /* having said so, `drained` is called when it is over */
 bool net_conn_is_choked(const struct net_conn *c);
 size_t net_conn_unsent(const struct net_conn *c);
+monotime net_conn_heard(const struct net_conn *c); /* when bytes last came in; at first: when it was opened */
+bool net_conn_is_unread(const struct net_conn *c);  /* we do not read it now: choked, or memory for its frame is short */
 uint64_t net_conn_sent(const struct net_conn *c); /* bytes that the system took, ever: progress of a slow reader */
 
 /* net_conn_finish: send what is written, then close; input is thrown away from now on. net_conn_abort: close now. Both

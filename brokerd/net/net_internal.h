@@ -56,6 +56,7 @@ struct net_conn {
     struct turn_out *turn;
     size_t full_bytes, ceiling_bytes;
     uint64_t sent;
+    uint64_t heard_ms;
     TAILQ_ENTRY(net_conn) all, dirty, drained;
     TAILQ_ENTRY(net_conn) waiting; /* on net->starved or, later, on net->closed */
     enum conn_state state;

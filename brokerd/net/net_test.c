@@ -315,8 +315,11 @@ static void no_descriptors_left(void **state)
     none = old;
     none.rlim_cur = (rlim_t)next;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    net_turn(f.net, true);
-    settle(&f); /* the first pass refused it; then the listener rests instead of spinning */
+    net_turn(f.net, true); /* one is refused; then the listener rests instead of spinning */
+    const struct net_listener *l = TAILQ_FIRST(&f.net->listeners);
+    assert_true(heap_has(&l->retry.node));
+    assert_false(ev_is_active(&l->io));
+    settle(&f);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
     assert_int_equal(f.opened, 0);
     assert_int_equal(recv(fd, got, sizeof(got), 0), 4);

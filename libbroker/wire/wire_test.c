@@ -270,6 +270,12 @@ static void record_refuses(void **state)
     }
     free(r);
     free(good);
+    /* A producer's id of 15 bytes, in a record that is right in everything else. */
+    spec = (struct record_spec){.body = "body", .body_len = 4, .producer = 1, .number = 1};
+    r = make_record(&spec, &bytes);
+    r[11] = 15;
+    assert_int_equal(record_view_get(r, bytes, &v), BROKER_MALFORMED);
+    free(r);
 }
 
 static void record_flipped_bits_show(void **state)

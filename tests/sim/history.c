@@ -48,8 +48,8 @@ static bool history_is_over(const struct history *h)
 
 /* ---- accidents ------------------------------------------------------------------------------------------------------------ */
 
-/* Two recoveries of the same bytes give the same broker. */
-static void recover_again(struct history *h)
+/* Two recoveries of the same bytes give the same broker. false: the second did not come to its end. */
+static bool recover_again(struct history *h)
 {
     struct world *w = &h->world;
     struct buf first, second;
@@ -60,7 +60,8 @@ static void recover_again(struct history *h)
     walltime wall = w->now.wall;
     world_die(w, false);
     w->now.wall = wall; /* what is due by the wall clock is due or not alike */
-    if (world_start(w)) {
+    bool started = world_start(w);
+    if (started) {
         world_observe(w, false);
         if (!engine_snapshot(w->engine, &second))
             abort();
@@ -69,7 +70,10 @@ static void recover_again(struct history *h)
     }
     buf_release(&first);
     buf_release(&second);
+    return started && !world_is_dying(w);
 }
+
+static void history_die(struct history *h);
 
 /* Start, perhaps die while starting, start again ... until a process lives and the model has looked at it. */
 static void history_start(struct history *h)
@@ -91,6 +95,8 @@ static void history_start(struct history *h)
             return;
         if (tries > 2)
             w->disk->fault.call = DISK_CALL_NONE;
+        if (tries > 6 && w->disk->capacity) /* down to the last byte: somebody makes room */
+            w->disk->capacity += 256 << 10;
         if (tries > 20) {
             model_fail(&w->model, "the broker does not start: %s", w->report);
             return;
@@ -98,8 +104,9 @@ static void history_start(struct history *h)
         client_remember_unanswered(h);
         world_die(w, rng_percent(rng, 50));
     }
-    if (!history_is_over(h) && h->idempotence && w->disk->fault.call == DISK_CALL_NONE && rng_percent(rng, 30))
-        recover_again(h);
+    bool again = h->idempotence && w->disk->fault.call == DISK_CALL_NONE && rng_percent(rng, 30);
+    if (!history_is_over(h) && again && !recover_again(h) && !history_is_over(h))
+        history_die(h);
 }
 
 static void history_die(struct history *h)

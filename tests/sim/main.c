@@ -1,9 +1,11 @@
 /* The simulation's command line. */
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "enumerate.h"
@@ -58,6 +60,16 @@ static const char *bug_option(void)
     return options.bug == BUG_SKIP_SYNC ? " --plant skip-sync" : options.bug == BUG_SEAL_EARLY ? " --plant seal-early" : "";
 }
 
+static char again[160]; /* how to come back to what runs now: said if it ends in an assertion or a signal */
+
+static void on_crash(int number)
+{
+    ssize_t written = write(STDOUT_FILENO, again, strlen(again));
+    (void)written;
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
 /* ---- random histories ------------------------------------------------------------------------------------------------------ */
 
 static void add_up(struct history_result *sum, const struct history_result *r)
@@ -95,6 +107,7 @@ static bool run_seeds(void)
     uint64_t done = 0;
     for (; done < options.seeds && !time_is_up(); done++) {
         uint64_t seed = options.from + done;
+        snprintf(again, sizeof(again), "crashed; run again with: sim --seed %" PRIu64 " --trace%s\n", seed, bug_option());
         if (!history_run(seed, &how, &r)) {
             printf("seed %" PRIu64 ", step %u of %u: %s\nrun again with: sim --seed %" PRIu64 " --trace%s\n", seed, r.step,
                    r.steps, r.failure, seed, bug_option());
@@ -122,6 +135,8 @@ static void print_enumeration(const struct enumerate_result *r)
 
 static bool enumeration_progress(const struct enumerate_result *r)
 {
+    snprintf(again, sizeof(again), "crashed; run again with: sim --enumerate --variant %" PRIu64 "%s\n", r->variant,
+             bug_option());
     if (progress_is_due()) {
         print_enumeration(r);
         fflush(stdout);
@@ -209,6 +224,8 @@ int main(int argc, char **argv)
     parse(argc, argv);
     if (!options.trace)
         log_setup(LOG_LEVEL_ERROR, 0); /* of full and failing disks there is no end here */
+    signal(SIGABRT, on_crash);
+    signal(SIGSEGV, on_crash);
     options.started_us = options.printed_us = clock_mono_us();
     bool kept = options.enumerate ? run_enumeration() : run_seeds();
     if (!options.expect)

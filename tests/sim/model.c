@@ -301,7 +301,7 @@ void model_submit_begin(struct model *m, struct op *op)
 
 static bool refusal_is_plain(broker_error error)
 {
-    return error == BROKER_DISK_FULL || error == BROKER_OVERLOADED || error == BROKER_NO_MEMORY;
+    return error == BROKER_DISK_FULL || error == BROKER_OVERLOADED || error == BROKER_NO_MEMORY || error == BROKER_IO;
 }
 
 /* A command failed. Which failures are right depends on the history; those of a full disk only where there is one. */

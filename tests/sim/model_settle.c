@@ -37,7 +37,7 @@ static void record_answered(struct model *m, struct op *op, struct op_record *r,
         if (r->seq != 0)
             model_fail(m, "publish: %s seq %llu was stored, the answer is %s", q->name, (unsigned long long)r->seq,
                        broker_error_name(result->error));
-        bool plain = result->error == BROKER_DISK_FULL || result->error == BROKER_OVERLOADED;
+        bool plain = result->error == BROKER_DISK_FULL || result->error == BROKER_OVERLOADED || result->error == BROKER_IO;
         if (!plain || !m->may_refuse)
             model_fail(m, "publish to %s refused with %s", q->name, broker_error_name(result->error));
         return;

@@ -117,23 +117,31 @@ static size_t body_length(uint64_t chance)
     return BODY_HEAD + (chance >> 16) % (chance % 16 == 0 ? 8000 : 200);
 }
 
+static uint64_t chance_of(unsigned producer, uint64_t number)
+{
+    return mix(((uint64_t)producer + 1) << 48 ^ (number + 1));
+}
+
+static uint8_t byte_at(uint64_t chance, size_t i)
+{
+    return (uint8_t)(chance >> (i % 8 * 8)) ^ (uint8_t)i;
+}
+
 size_t ledger_body(unsigned producer, uint64_t number, uint8_t *out, size_t room)
 {
-    uint64_t chance = mix(((uint64_t)producer + 1) << 48 ^ (number + 1));
+    uint64_t chance = chance_of(producer, number), head[3] = {BODY_MAGIC, producer, number};
     size_t len = body_length(chance);
-    uint64_t head[3] = {BODY_MAGIC, producer, number};
 
     len = len < room ? len : room;
     memcpy(out, head, sizeof(head));
     for (size_t i = BODY_HEAD; i < len; i++)
-        out[i] = (uint8_t)(chance >> (i % 8 * 8)) ^ (uint8_t)i;
+        out[i] = byte_at(chance, i);
     return len;
 }
 
 static bool is_submitted(struct ledger *l, const uint8_t *body, size_t len, unsigned *producer, uint64_t *number)
 {
     uint64_t head[3];
-    bool same = false;
 
     if (len < BODY_HEAD)
         return false;
@@ -142,12 +150,14 @@ static bool is_submitted(struct ledger *l, const uint8_t *body, size_t len, unsi
         return false;
     *producer = (unsigned)head[1];
     *number = head[2];
-    uint8_t *expected = malloc(LEDGER_BODY_MAX);
-    if (expected) {
-        same = ledger_body(*producer, *number, expected, LEDGER_BODY_MAX) == len && memcmp(expected, body, len) == 0;
-        free(expected);
+    uint64_t chance = chance_of(*producer, *number);
+    if (len != body_length(chance))
+        return false;
+    for (size_t i = BODY_HEAD; i < len; i++) {
+        if (body[i] != byte_at(chance, i))
+            return false;
     }
-    return same;
+    return true;
 }
 
 bool ledger_delivered(struct ledger *l, unsigned group, uint64_t seq, const uint8_t *body, size_t len,

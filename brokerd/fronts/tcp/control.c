@@ -142,7 +142,7 @@ void control_hello(struct conn *c, const struct frame_head *head, uint8_t *body)
             c->heartbeat_ms = heartbeat_ms;
             welcome(c, head);
             if (heartbeat_ms)
-                conn_arm(c, c->last_in_ms + heartbeat_ms);
+                conn_arm(c, c->last_out_ms + heartbeat_ms);
             if (c->front->going_away)
                 conn_goaway(c);
         } else {

@@ -198,7 +198,6 @@ size_t conn_input(void *conn, uint8_t *bytes, size_t len, size_t *need)
     struct conn *c = conn;
     size_t used = 0;
     bool incomplete = false;
-    c->last_in_ms = net_now(c->front->net).mono.ms;
     *need = 0;
     while (used < len && c->phase != PHASE_OVER && !net_conn_is_choked(c->net)) {
         size_t n;
@@ -220,8 +219,8 @@ size_t conn_input(void *conn, uint8_t *bytes, size_t len, size_t *need)
     if (!incomplete) {
         c->partial_since_ms = 0;
     } else if (used > 0 || !c->partial_since_ms) { /* another frame than the last time */
-        c->partial_since_ms = c->last_in_ms;
-        conn_arm(c, c->last_in_ms + c->front->options.frame_ms);
+        c->partial_since_ms = net_now(c->front->net).mono.ms;
+        conn_arm(c, c->partial_since_ms + c->front->options.frame_ms);
     }
     return used;
 }

@@ -165,15 +165,15 @@ static monotime conn_deadline(void *conn, struct now now)
     if (c->stalled_since_ms)
         earlier(&next, c->stalled_since_ms + o->stall_ms);
     if (c->phase == PHASE_OPEN && c->heartbeat_ms) {
-        uint64_t silence_ms = 3ull * c->heartbeat_ms;
-        /* A connection that we do not read cannot be heard: its stalled output decides. */
-        if (!net_conn_is_choked(c->net) && ms - c->last_in_ms >= silence_ms) {
+        uint64_t silence_ms = 3ull * c->heartbeat_ms, heard_ms = net_conn_heard(c->net).ms;
+        /* A connection that we do not read cannot be heard: its output, or its frame, has a deadline of its own. */
+        if (!net_conn_is_unread(c->net) && ms - heard_ms >= silence_ms) {
             conn_fail(c, 0, BROKER_TIMEOUT, "nothing was heard for %llu ms", (unsigned long long)silence_ms);
             return MONOTIME_NEVER;
         }
         if (ms - c->last_out_ms >= c->heartbeat_ms && net_conn_unsent(c->net) == 0)
             send_one_way(c, FRAME_HEARTBEAT);
-        earlier(&next, c->last_in_ms + silence_ms > ms ? c->last_in_ms + silence_ms : ms + c->heartbeat_ms);
+        earlier(&next, heard_ms + silence_ms > ms ? heard_ms + silence_ms : ms + c->heartbeat_ms);
         earlier(&next, c->last_out_ms + c->heartbeat_ms > ms ? c->last_out_ms + c->heartbeat_ms : ms + c->heartbeat_ms);
     }
     c->armed_ms = next;
@@ -194,7 +194,7 @@ static void *conn_opened(void *front, struct net_conn *net)
     c->front = f;
     c->net = net;
     c->session.identity = &identity_anyone;
-    c->last_in_ms = c->last_out_ms = net_now(f->net).mono.ms; /* until the greeting: when it was opened */
+    c->last_out_ms = net_now(f->net).mono.ms; /* until the greeting: when it was opened */
     TAILQ_INSERT_TAIL(&f->conns, c, all);
     f->count++;
     /* Over full_bytes at most one more batch, twice the rest of a turn, and the leases that it waits for. */

@@ -702,9 +702,13 @@ static void half_a_frame_for_ever(void **state)
     options.heartbeat_ms = 0;
     again(state);
     greet();
-    put("\20\0\0\0\60", 5);
-    turns(5);
-    put("\0", 1); /* a byte now and then does not help */
+    uint8_t head[FRAME_HEAD_BYTES];
+    frame_head_put(head, &(struct frame_head){.length = 5000, .type = FRAME_PUBLISH, .correlation = 1});
+    put(head, sizeof(head));
+    while (got_len == 0) { /* a byte now and then does not help */
+        put("x", 1);
+        turn(true);
+    }
     expect_error(0, BROKER_TIMEOUT, "connection", "not complete within 60 ms");
     expect_end();
 }
@@ -729,6 +733,34 @@ static void heartbeats_both_ways(void **state)
     }
     expect_error(0, BROKER_TIMEOUT, "connection", "nothing was heard for 300 ms");
     expect_end();
+}
+
+/* Any bytes count, also those of a frame that takes longer than the silence allowed. */
+static void a_slow_large_frame_is_heard(void **state)
+{
+    uint8_t body[50000] = {0};
+    uint8_t head[FRAME_HEAD_BYTES];
+    put(PREAMBLE, 8);
+    put_map(FRAME_HELLO, 1, 0, "81ac6865617274626561745f6d7364"); /* 100 ms: silence of 300 ms ends it */
+    expect_answer(FRAME_HELLO, 1);
+    frame_head_put(head, &(struct frame_head){.length = sizeof(body), .type = FRAME_PUBLISH, .correlation = 2});
+    put(head, sizeof(head));
+    uint64_t start_ms = net_now(net).mono.ms;
+    size_t sent = 0;
+    for (; net_now(net).mono.ms < start_ms + 600; sent++) {
+        put(body, 1);
+        turn(true);
+    }
+    put(body, sizeof(body) - sent);
+    for (;;) {
+        while (got_len < 5)
+            turn(true);
+        if (got[4] != FRAME_HEARTBEAT)
+            break;
+        const uint8_t *unused;
+        next_frame(&unused);
+    }
+    expect_error(2, BROKER_INVALID_ARGUMENT, "request", "no name");
 }
 
 static void who_takes_nothing_is_cut(void **state)
@@ -815,6 +847,7 @@ int main(void)
         T(no_hello_in_time),
         T(half_a_frame_for_ever),
         T(heartbeats_both_ways),
+        T(a_slow_large_frame_is_heard),
         T(who_takes_nothing_is_cut),
         T(shutdown_in_order),
         T(numbers_are_never_reused),

@@ -1,0 +1,275 @@
+/*
+ * The core alone: engine and store in one thread, over a disk that takes everything at once and a writer that reports at
+ * once. What is left is the cost of a message's way through our own code, without sockets, system calls and disk.
+ *
+ *   bench_core [MESSAGES [BODY BYTES [MESSAGES A FRAME]]]
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "engine.h"
+#include "store.h"
+#include "wire.h"
+
+struct file {
+    uint64_t size;
+};
+
+static int null_open(void *disk, const char *name, bool create, struct file **out)
+{
+    *out = calloc(1, sizeof **out);
+    return *out ? 0 : 12;
+}
+
+static void null_close(void *disk, struct file *f)
+{
+    free(f);
+}
+
+static int null_size(void *disk, struct file *f, uint64_t *size)
+{
+    *size = f->size;
+    return 0;
+}
+
+static int null_read(void *disk, struct file *f, uint64_t offset, void *bytes, size_t n, size_t *got)
+{
+    memset(bytes, 0, n);
+    *got = n;
+    return 0;
+}
+
+static int null_write(void *disk, struct file *f, uint64_t offset, const void *bytes, size_t n)
+{
+    return 0;
+}
+
+static int null_resize(void *disk, struct file *f, uint64_t size)
+{
+    f->size = size;
+    return 0;
+}
+
+static int null_sync(void *disk, struct file *f)
+{
+    return 0;
+}
+
+static int null_name(void *disk, const char *name)
+{
+    return 0;
+}
+
+static int null_names(void *disk, const char *from, const char *to)
+{
+    return 0;
+}
+
+static int null_disk(void *disk)
+{
+    return 0;
+}
+
+static int null_list(void *disk, void (*fn)(void *arg, const char *name), void *arg)
+{
+    return 0;
+}
+
+static int null_free_bytes(void *disk, uint64_t *bytes)
+{
+    *bytes = 1ull << 40;
+    return 0;
+}
+
+static const struct disk_ops NULL_DISK = {.open = null_open,
+                                          .close = null_close,
+                                          .size = null_size,
+                                          .read = null_read,
+                                          .write = null_write,
+                                          .allocate = null_resize,
+                                          .truncate = null_resize,
+                                          .sync = null_sync,
+                                          .rename = null_names,
+                                          .remove = null_name,
+                                          .link = null_names,
+                                          .sync_dir = null_disk,
+                                          .list = null_list,
+                                          .free_bytes = null_free_bytes,
+                                          .lock = null_disk};
+
+struct world {
+    struct store *store;
+    struct engine *engine;
+    struct now now;
+    uint64_t written; /* last batch submitted */
+    struct job *jobs;
+    uint64_t confirmed, delivered;
+    struct receipt_range ranges[4096];
+    size_t range_count;
+};
+
+static void submit_write(void *writer, struct log_write *w)
+{
+    ((struct world *)writer)->written = w->index;
+}
+
+static void submit_job(void *workers, struct job *j)
+{
+    struct world *w = workers;
+    j->next = w->jobs;
+    w->jobs = j;
+}
+
+static const struct log_writer_ops WRITER = {.submit = submit_write};
+static const struct worker_ops WORKERS = {.submit = submit_job};
+
+static void fatal(void *arg, const char *text)
+{
+    fprintf(stderr, "core: %s\n", text);
+    exit(1);
+}
+
+static void on_complete(void *sink, const struct completion *c)
+{
+    struct world *w = sink;
+    if (c->error) {
+        fatal(w, c->text);
+    }
+    for (size_t i = 0; c->type == COMMAND_PUBLISH && i < c->u.publish.count; i++) {
+        w->confirmed += c->u.publish.results[i].count;
+    }
+}
+
+static bool on_deliver(void *sink, const struct delivery *d)
+{
+    struct world *w = sink;
+    w->delivered += d->count;
+    w->ranges[w->range_count++] = (struct receipt_range){d->first_receipt, d->count};
+    return w->range_count < sizeof w->ranges / sizeof w->ranges[0];
+}
+
+static void on_ended(void *sink, struct token token, broker_error error, const char *text)
+{
+    fatal(sink, text);
+}
+
+static const struct sink_ops SINK = {.complete = on_complete, .deliver = on_deliver, .ended = on_ended};
+
+/* The end of a turn of the loop, with a disk that is done at once. */
+static void turn(struct world *w)
+{
+    engine_tick(w->engine, w->now);
+    store_flush(w->store, w->now);
+    store_tick(w->store, w->now);
+    while (w->jobs) {
+        struct job *j = w->jobs;
+        w->jobs = j->next;
+        j->run(j);
+        j->done(j);
+    }
+    store_written(w->store, w->now, w->written, w->written, 0, 1, 0);
+}
+
+static void submit(struct world *w, enum command_type type, struct command c)
+{
+    c.type = type;
+    c.token = (struct token){.conn = 1, .correlation = 1, .stream = type == COMMAND_ACK ? 0 : 1};
+    c.queue = (struct name){.bytes = "bench", .len = 5};
+    engine_submit(w->engine, w->now, &c);
+}
+
+static void print(const char *what, uint64_t n, uint64_t us)
+{
+    printf("%-28s %8.1f ns a message, %.2f M/s\n", what, (double)us * 1000 / (double)n, (double)n / (double)us);
+}
+
+struct load {
+    uint8_t *records;
+    struct record_spec spec;
+    uint32_t bytes; /* of one record */
+    size_t frame;   /* records */
+};
+
+static void publish_round(struct world *w, struct load *l, uint64_t *building_us)
+{
+    uint64_t before = clock_mono_us();
+    for (size_t i = 0; i < l->frame; i++, l->spec.number++) {
+        record_spec_put(l->records + i * l->bytes, &l->spec);
+    }
+    *building_us += clock_mono_us() - before;
+    struct command c = {0};
+    c.u.publish.records = l->records;
+    c.u.publish.len = l->frame * l->bytes;
+    submit(w, COMMAND_PUBLISH, c);
+    turn(w);
+}
+
+static void consume_round(struct world *w)
+{
+    struct command c = {0};
+    c.u.credit.messages = 4096;
+    c.u.credit.bytes = 64 << 20;
+    submit(w, COMMAND_CREDIT, c);
+    turn(w);
+    c.u.settle.ranges = w->ranges;
+    c.u.settle.count = w->range_count;
+    w->range_count = 0;
+    if (c.u.settle.count) {
+        submit(w, COMMAND_ACK, c);
+    }
+    turn(w);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t messages = argc > 1 ? strtoull(argv[1], NULL, 10) : 4000000;
+    size_t body = argc > 2 ? strtoull(argv[2], NULL, 10) : 128, frame = argc > 3 ? strtoull(argv[3], NULL, 10) : 256;
+    static struct world w;
+    struct store_options store_options = {.tail_cache_bytes = 8 << 20, .segment_bytes = 1 << 30}; /* no disk to read a sealed one from */
+    struct engine_options engine_options = {0};
+    struct store_host host = {.disk_ops = &NULL_DISK,
+                              .writer_ops = &WRITER,
+                              .writer = &w,
+                              .worker_ops = &WORKERS,
+                              .workers = &w,
+                              .fatal = fatal};
+    w.now = clock_now();
+    if (!frame || store_new(&store_options, &host, &w.store)) {
+        return 1;
+    }
+    w.engine = engine_new(&engine_options, &store_engine_ops, w.store, &SINK, &w);
+    if (!w.engine || store_open(w.store, w.engine, w.now, NULL)) {
+        return 1;
+    }
+    submit(&w, COMMAND_QUEUE_CREATE, (struct command){0});
+    submit(&w, COMMAND_SUBSCRIBE, (struct command){0});
+    turn(&w);
+
+    char *payload = calloc(1, body + 1);
+    struct load load = {.frame = frame, .spec = {.body = payload, .body_len = body, .producer = 7, .number = 1}};
+    load.bytes = record_spec_bytes(&load.spec);
+    load.records = malloc(frame * load.bytes);
+    uint64_t building = 0, publishing = 0, consuming = 0;
+    while (w.confirmed < messages) { /* in rounds that stay in the tail cache: the steady state of a queue that is kept up with */
+        uint64_t start = clock_mono_us(), target = w.confirmed + 16384;
+        while (w.confirmed < target) {
+            publish_round(&w, &load, &building);
+        }
+        uint64_t middle = clock_mono_us();
+        while (w.delivered < w.confirmed) {
+            consume_round(&w);
+        }
+        publishing += middle - start;
+        consuming += clock_mono_us() - middle;
+    }
+    print("build records (the client's)", w.confirmed, building);
+    print("publish", w.confirmed, publishing - building);
+    print("lease, deliver, ack", w.delivered, consuming);
+    engine_free(w.engine);
+    store_free(w.store);
+    free(load.records);
+    free(payload);
+    return 0;
+}
