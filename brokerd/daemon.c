@@ -84,6 +84,7 @@ static void turn_work(void *arg)
     if (d->stage != STAGE_RUNNING)
         stop_step(d, now);
     monotime next = engine_tick(d->engine, now);
+    store_flush(d->store, now); /* before the output is sent: the disk is the slower one */
     if (d->stage != STAGE_RUNNING && next.ms > now.mono.ms + STOP_LOOK_MS)
         next.ms = now.mono.ms + STOP_LOOK_MS;
     net_timer_set(d->net, &d->due, next);
@@ -93,9 +94,8 @@ static void turn_work(void *arg)
 static void turn_end(void *arg)
 {
     struct daemon *d = arg;
-    struct now now = net_now(d->net);
-    store_flush(d->store, now);
-    monotime next = store_tick(d->store, now);
+    store_end_turn(d->store);
+    monotime next = store_tick(d->store, net_now(d->net));
     if (!heap_has(&d->due.node) || next.ms < d->due.node.key)
         net_timer_set(d->net, &d->due, next);
 }

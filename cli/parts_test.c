@@ -28,6 +28,7 @@ static void test_units(void **state)
     assert_false(args_number("1.", &v));
     assert_true(args_size("64MiB", &v) && v == 64u << 20);
     assert_true(args_size("512", &v) && v == 512);
+    assert_true(args_size("4 KiB", &v) && v == 4096);
     assert_true(args_size("2g", &v) && v == 2ull << 30);
     assert_false(args_size("17179869184GiB", &v));
     assert_true(args_duration("30s", &v) && v == 30000);

@@ -274,12 +274,12 @@ static enum cli_exit report_failure(struct pub *p)
     if (!p->source)
         return cli_fail_saying(cli, p->error, p->error_text, "publish to '%s'", p->queue);
     /* With several files the number is the one within its own; `sent` and `confirmed` count all. */
-    uint64_t before = p->error_number > p->source_begin ? p->source_begin : 0;
+    bool in_source = p->error_number > p->source_begin;
     return cli_fail_saying(cli, p->error, p->error_text,
                            "publish to '%s': stopped at message %" PRIu64 " of %s (%" PRIu64 " confirmed of %" PRIu64
                            " sent)",
-                           p->queue, p->error_number - before, before ? p->source : p->first_source, p->confirmed,
-                           p->sent);
+                           p->queue, p->error_number - (in_source ? p->source_begin : 0),
+                           in_source ? p->source : "all inputs together", p->confirmed, p->sent);
 }
 
 static bool split_headers(struct pub *p)

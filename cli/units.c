@@ -45,6 +45,8 @@ static bool parse_with_unit(const char *text, const struct unit *units, uint64_t
             scale *= 10;
         }
     }
+    while (*p == ' ')
+        p++; /* as in the daemon's configuration: "64 MiB" */
     for (const struct unit *u = units; u->name; u++) {
         if (strcasecmp(p, u->name) != 0)
             continue;

@@ -83,7 +83,8 @@ static void read_some(struct history *h)
     uint64_t bad;
     uint64_t from = 1 + chance(h, h->notes[q].next);
     enum read_status status = store_engine_ops.read(h->r.store, q, from, UINT64_MAX, 16, 4096, out, &count, &bad);
-    assert_true(status != READ_DAMAGED || h->r.disk->failed_call[0]);
+    if (status == READ_DAMAGED && !h->r.disk->failed_call[0])
+        fail_msg("message %llu of queue %u is damaged (from %llu)", (unsigned long long)bad, q, (unsigned long long)from);
     for (uint32_t i = 0; status == READ_OK && i < count; i++)
         assert_true(record_intact(out[i].record, out[i].padded_len) && record_seq(out[i].record) == out[i].seq);
 }

@@ -125,6 +125,10 @@ void store_flush(struct store *s, struct now now)
     s->now = now;
     if (s->fill.write && s->fill.count && s->fill.urgency != DURABILITY_LAZY)
         log_close(s, s->fill.urgency == DURABILITY_SYNCED);
+}
+
+void store_end_turn(struct store *s)
+{
     tail_free_gone(s);
     reader_free_gone(s);
 }

@@ -114,8 +114,10 @@ extern const struct store_ops store_engine_ops; /* for engine_new, with the stru
 broker_error store_open(struct store *s, struct engine *engine, struct now now, const struct store_report *report);
 void store_free(struct store *s); /* no job or write may be under way; does not checkpoint */
 
-/* At the end of each turn of the loop: close the filling batch and give it to the writer; free what readers borrowed. */
+/* In each turn of the loop, once everything of the turn is appended: close the filling batch and give it to the writer. */
 void store_flush(struct store *s, struct now now);
+/* At the end of each turn, once its output is sent: free what readers borrowed. */
+void store_end_turn(struct store *s);
 /* Idle marks, interval syncs, checkpoints, cleaning, spare segments. Call it in each turn, after store_flush; returns when to
    be called again if nothing else happens. */
 monotime store_tick(struct store *s, struct now now);

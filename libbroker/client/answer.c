@@ -260,7 +260,7 @@ static broker_subscription *find_subscription(broker *b, uint32_t stream)
 
 static broker_error error_in(broker *b, const struct frame_head *head, const uint8_t *body)
 {
-    struct error_body e;
+    struct error_body e = {0};
 
     if (error_body_read(b, body, head->length, &e) != BROKER_OK)
         return BROKER_MALFORMED;
@@ -287,7 +287,7 @@ static broker_error error_in(broker *b, const struct frame_head *head, const uin
 
 static broker_error ended_in(broker *b, const struct frame_head *head, const uint8_t *body)
 {
-    struct error_body e;
+    struct error_body e = {0};
 
     if (error_body_read(b, body, head->length, &e) != BROKER_OK)
         return BROKER_MALFORMED;
@@ -299,7 +299,7 @@ static broker_error ended_in(broker *b, const struct frame_head *head, const uin
 
 static broker_error goaway_in(broker *b, const struct frame_head *head, const uint8_t *body)
 {
-    struct error_body e;
+    struct error_body e = {0};
 
     if (error_body_read(b, body, head->length, &e) != BROKER_OK)
         return BROKER_MALFORMED;
@@ -332,7 +332,7 @@ static broker_error hello_in(broker *b, const struct frame_head *head, const uin
 
 static broker_error greeting_in(broker *b, const struct frame_head *head, const uint8_t *body)
 {
-    struct error_body e;
+    struct error_body e = {0};
 
     if (head->type == (FRAME_HELLO | FRAME_RESPONSE))
         return hello_in(b, head, body);

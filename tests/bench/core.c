@@ -162,6 +162,7 @@ static void turn(struct world *w)
 {
     engine_tick(w->engine, w->now);
     store_flush(w->store, w->now);
+    store_end_turn(w->store);
     store_tick(w->store, w->now);
     while (w->jobs) {
         struct job *j = w->jobs;

@@ -345,6 +345,7 @@ void world_turn(struct world *w)
     engine_tick(w->engine, w->now);
     store_tick(w->store, w->now);
     store_flush(w->store, w->now);
+    store_end_turn(w->store);
 }
 
 /* What an idle machine does: the writer is through before the loop's next turn. */

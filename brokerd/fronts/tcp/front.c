@@ -147,11 +147,11 @@ static monotime conn_deadline(void *conn, struct now now)
     const struct front_tcp_options *o = &c->front->options;
     uint64_t ms = now.mono.ms, next = ms + o->stall_ms; /* so that a stall is seen even without heartbeats */
     if (c->phase < PHASE_OPEN) {
-        if (ms - c->last_out_ms >= o->hello_ms) {
+        if (ms - c->opened_ms >= o->hello_ms) {
             conn_fail(c, 0, BROKER_TIMEOUT, "no HELLO within %u ms", o->hello_ms);
             return MONOTIME_NEVER;
         }
-        earlier(&next, c->last_out_ms + o->hello_ms);
+        earlier(&next, c->opened_ms + o->hello_ms);
     }
     if (c->partial_since_ms) {
         if (ms - c->partial_since_ms >= o->frame_ms) {
@@ -194,13 +194,13 @@ static void *conn_opened(void *front, struct net_conn *net)
     c->front = f;
     c->net = net;
     c->session.identity = &identity_anyone;
-    c->last_out_ms = net_now(f->net).mono.ms; /* until the greeting: when it was opened */
+    c->opened_ms = c->last_out_ms = net_now(f->net).mono.ms;
     TAILQ_INSERT_TAIL(&f->conns, c, all);
     f->count++;
     /* Over full_bytes at most one more batch, twice the rest of a turn, and the leases that it waits for. */
     net_conn_set_limits(net, o->output_bytes,
                         2 * o->output_bytes + (2ull + o->waiting_leases) * ((uint64_t)o->max_frame_bytes + 4096));
-    c->armed_ms = c->last_out_ms + o->hello_ms;
+    c->armed_ms = c->opened_ms + o->hello_ms;
     if (!net_conn_set_deadline(net, (monotime){c->armed_ms}))
         net_conn_abort(net);
     return c;

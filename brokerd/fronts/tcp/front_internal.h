@@ -27,7 +27,7 @@ struct conn {
     uint64_t number;
     struct door_session session;
     TAILQ_ENTRY(conn) all;
-    uint64_t last_out_ms; /* monotonic, as all of these */
+    uint64_t opened_ms, last_out_ms; /* monotonic, as all of these */
     uint64_t partial_since_ms;        /* an incomplete frame is there; 0: none */
     uint64_t stalled_since_ms;        /* output waits and none of it was taken; 0: no */
     uint64_t sent_seen;               /* net_conn_sent at the last look */

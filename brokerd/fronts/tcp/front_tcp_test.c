@@ -692,6 +692,8 @@ static void no_hello_in_time(void **state)
     options.hello_ms = 30;
     again(state);
     put(PREAMBLE, 8);
+    put_map(FRAME_HELLO, 1, 0, "c0"); /* a wrong one gains no time */
+    expect_error(1, BROKER_MALFORMED, "request", "HELLO");
     expect_error(0, BROKER_TIMEOUT, "connection", "no HELLO within 30 ms");
     expect_end();
 }

@@ -171,6 +171,7 @@ bool rig_job(struct rig *r)
 void rig_turn(struct rig *r)
 {
     store_flush(r->store, r->now);
+    store_end_turn(r->store);
     store_tick(r->store, r->now);
 }
 
