@@ -511,6 +511,24 @@ static void test_new_group_on_work_queue_gets_what_is_left(void **state)
     assert_int_equal(f->got[2].seq, 8);
 }
 
+static void test_new_group_on_a_settled_queue(void **state)
+{
+    struct fixture *f = *state;
+    create(f, "q");
+    subscribe(f, 1, 1, "q", NULL, 0, 4000);
+    for (int i = 0; i < 3; i++) {
+        publish(f, "q", 1000);
+    }
+    for (int i = 0; i < 3000; i++) {
+        settle(f, COMMAND_ACK, f->got[i].receipt, 1, 0);
+    }
+    simple(f, COMMAND_GROUP_CREATE, "q", "late");
+    describe(f, "q");
+    assert_int_equal(f->group_count, 2);
+    assert_int_equal(f->groups[1].floor_seq, 3000);
+    assert_int_equal(f->groups[1].ready, 0);
+}
+
 static void test_seek_replays_a_log_queue(void **state)
 {
     struct fixture *f = *state;
@@ -827,6 +845,7 @@ int main(void)
         TEST(test_hold),
         TEST(test_groups_fan_out_and_dead_when_all_settled),
         TEST(test_new_group_on_work_queue_gets_what_is_left),
+        TEST(test_new_group_on_a_settled_queue),
         TEST(test_seek_replays_a_log_queue),
         TEST(test_log_limits_and_change_of_retention),
         TEST(test_retries_are_duplicates),

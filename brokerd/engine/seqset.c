@@ -141,6 +141,12 @@ uint64_t seqset_next(const struct seqset *s, uint64_t from)
     return UINT64_MAX;
 }
 
+/* Not roaring_bitmap_contains_range: in 0.2.66 it asserts when the range ends behind the last container. */
+static bool bits_has_all(const roaring_bitmap_t *bits, uint64_t from, uint64_t to)
+{
+    return roaring_bitmap_range_cardinality(bits, from, to) == to - from;
+}
+
 /* Within one bitmap: the least value >= from that is absent, by doubling and halving; 2^32 if there is none. */
 static uint64_t bits_next_absent(const roaring_bitmap_t *bits, uint64_t from)
 {
@@ -148,11 +154,11 @@ static uint64_t bits_next_absent(const roaring_bitmap_t *bits, uint64_t from)
     uint64_t present = from, step = 1; /* [from, present) is present */
     while (present < end) {
         uint64_t to = present + step < end ? present + step : end;
-        if (!roaring_bitmap_contains_range(bits, present, to)) {
+        if (!bits_has_all(bits, present, to)) {
             uint64_t low = present, high = to; /* an absent one is in [low, high) */
             while (high - low > 1) {
                 uint64_t middle = low + (high - low) / 2;
-                if (roaring_bitmap_contains_range(bits, low, middle)) {
+                if (bits_has_all(bits, low, middle)) {
                     low = middle;
                 } else {
                     high = middle;

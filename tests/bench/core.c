@@ -228,7 +228,8 @@ int main(int argc, char **argv)
     uint64_t messages = argc > 1 ? strtoull(argv[1], NULL, 10) : 4000000;
     size_t body = argc > 2 ? strtoull(argv[2], NULL, 10) : 128, frame = argc > 3 ? strtoull(argv[3], NULL, 10) : 256;
     static struct world w;
-    struct store_options store_options = {.tail_cache_bytes = 8 << 20, .segment_bytes = 1 << 30}; /* no disk to read a sealed one from */
+    struct store_options store_options = {.tail_cache_bytes = 8 << 20,
+                                          .segment_bytes = 1 << 30}; /* no disk to read a sealed one from */
     struct engine_options engine_options = {0};
     struct store_host host = {.disk_ops = &NULL_DISK,
                               .writer_ops = &WRITER,
@@ -253,7 +254,8 @@ int main(int argc, char **argv)
     load.bytes = record_spec_bytes(&load.spec);
     load.records = malloc(frame * load.bytes);
     uint64_t building = 0, publishing = 0, consuming = 0;
-    while (w.confirmed < messages) { /* in rounds that stay in the tail cache: the steady state of a queue that is kept up with */
+    while (w.confirmed <
+           messages) { /* in rounds that stay in the tail cache: the steady state of a queue that is kept up with */
         uint64_t start = clock_mono_us(), target = w.confirmed + 16384;
         while (w.confirmed < target) {
             publish_round(&w, &load, &building);

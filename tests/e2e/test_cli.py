@@ -246,7 +246,9 @@ def test_help(broker):
     for name in names:
         if not name.startswith("help"):
             text = run(broker, OK, "help", *name.split()).stdout
-            assert b"usage: broker " + name.encode() in text and text == run(broker, OK, *name.split(), "--help").stdout
+            assert b"usage: broker " + name.encode() in text
+    for name in ("pub", "queue create"):
+        assert run(broker, OK, *name.split(), "--help").stdout == run(broker, OK, "help", *name.split()).stdout
 
 
 def test_no_broker():

@@ -234,10 +234,30 @@ def front():
         write("front", name, data)
 
 
+# ---- what may happen to files
+
+
+def recover():
+    def change(file, offset, *flips):
+        return struct.pack("<BBIB", 2, file, offset, len(flips) - 1) + bytes(flips)
+
+    made = {"nothing": b"\x00", "nothing-clean": b"\x01"}
+    for file in range(8):
+        made[f"remove-{file}"] = struct.pack("<BBB", file % 2, 0, file)
+        made[f"cut-{file}"] = struct.pack("<BBBI", file % 2, 1, file, 9000)
+        for offset in (0, 40, 4096, 4140, 9000, 60000):
+            made[f"flip-{file}-{offset}"] = bytes([(file + offset) % 2]) + change(file, offset, 1 << file)
+    made["much"] = b"\x00" + change(0, 5000, 1, 2, 3, 4) + change(1, 70, 255) + change(5, 100, 7, 7)
+    for target in ("recover", "recover_deep"):
+        for name, data in made.items():
+            write(target, name, data)
+
+
 if __name__ == "__main__":
     wire()
     engine()
     conf()
     client()
     front()
+    recover()
     print("wrote", HERE, file=sys.stderr)

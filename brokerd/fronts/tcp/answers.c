@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "front_internal.h"
+#include "log.h"
 
 /* ---- frames --------------------------------------------------------------------------------------------------------- */
 
@@ -137,6 +138,13 @@ bool front_deliver(void *sink, const struct delivery *d)
     return false;
 }
 
+/* Damage concerns the operator as much as the client who ran into it. */
+static void tell_damage(broker_error error, const char *text)
+{
+    if (error == BROKER_DAMAGED)
+        log_error("%s", text);
+}
+
 void front_ended(void *sink, struct token token, broker_error error, const char *text)
 {
     struct front_tcp *f = sink;
@@ -144,6 +152,7 @@ void front_ended(void *sink, struct token token, broker_error error, const char 
     if (!c)
         return;
     door_ended(&c->session);
+    tell_damage(error, text ? text : broker_strerror(error));
     msgpack_packer *pk = body_begin(f);
     msgpack_pack_map(pk, 2);
     pack_key_u64(pk, "code", error);
@@ -291,6 +300,7 @@ void front_complete(void *sink, const struct completion *done)
     door_completed(&c->session, done);
     if (c->outstanding > 0)
         c->outstanding--;
+    tell_damage(done->error, done->text ? done->text : broker_strerror(done->error));
     if (done->error)
         answer_error(c, done->token.correlation, done->token.stream, done->error,
                      done->text ? done->text : broker_strerror(done->error), "request", done->retry_ms);
