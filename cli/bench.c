@@ -57,6 +57,8 @@ void bench_stalled(struct bench *t, const broker *b, const char *what)
         bench_fail(t, BROKER_CONNECTION_LOST, "the connection was lost and did not come back within --timeout");
 }
 
+enum { PUBLISHED_KEPT_BYTES = 128 << 20 };
+
 /* A queue of our own unless one was named; a named one is created if it is missing, and deleted only then. */
 static broker_error open_queue(struct bench *t)
 {
@@ -68,14 +70,22 @@ static broker_error open_queue(struct bench *t)
     if (o->no_fill)
         return BROKER_OK;
     broker_queue_settings settings = {.size = sizeof settings};
+    if (t->publishes_only) { /* nobody consumes: keep the last of it, so that a long run does not fill the disk */
+        settings.set = BROKER_SET_RETENTION | BROKER_SET_LOG_MAX_BYTES;
+        settings.retention = BROKER_RETENTION_LOG;
+        settings.log_max_bytes = PUBLISHED_KEPT_BYTES;
+    }
     broker_error error = broker_queue_create(t->cli->broker, t->queue, &settings);
     t->created = error == BROKER_OK && !o->queue;
     return error == BROKER_QUEUE_EXISTS ? BROKER_OK : error;
 }
 
-enum cli_exit bench_open(struct bench *t, struct cli *cli, const struct bench_options *o)
+enum cli_exit bench_open(struct bench *t, struct cli *cli, const struct bench_options *o, bool publishes_only)
 {
-    *t = (struct bench){.cli = cli, .options = o, .draws_progress = !cli->common.json && isatty(STDERR_FILENO)};
+    *t = (struct bench){.cli = cli,
+                        .options = o,
+                        .publishes_only = publishes_only,
+                        .draws_progress = !cli->common.json && isatty(STDERR_FILENO)};
     if (o->queue && strlen(o->queue) >= sizeof t->queue)
         return cli_complain(cli, CLI_USAGE, "--queue: a name of more than %zu bytes is too long for a benchmark",
                             sizeof t->queue - 1);

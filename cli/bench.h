@@ -29,6 +29,7 @@ struct bench {
     struct cli *cli;
     const struct bench_options *options;
     char queue[64];
+    bool publishes_only;
     bool created; /* by us: deleted in the end */
     void *body;
     broker_message message;
@@ -58,7 +59,8 @@ struct bench_report {
     const char *extra_name;
 };
 
-enum cli_exit bench_open(struct bench *t, struct cli *cli, const struct bench_options *o);
+/* publishes_only: the queue made for the run keeps the last 128 MiB (log retention). */
+enum cli_exit bench_open(struct bench *t, struct cli *cli, const struct bench_options *o, bool publishes_only);
 void bench_close(struct bench *t);
 void bench_fail(struct bench *t, broker_error error, const char *text);
 /* Nothing moves: `what`, or that the connection is gone. */

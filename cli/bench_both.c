@@ -144,7 +144,7 @@ enum cli_exit bench_run_both(struct cli *cli, const void *options, int count, ch
                                   .extra_name = "publishing"};
     running = r;
     *r = (struct both){.bench = t, .counted_from_ns = UINT64_MAX};
-    enum cli_exit code = bench_open(t, cli, o);
+    enum cli_exit code = bench_open(t, cli, o, false);
     if (code == CLI_OK)
         code = cli_connect(&second, NULL);
     if (code == CLI_OK) {

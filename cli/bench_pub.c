@@ -7,7 +7,7 @@ enum cli_exit bench_run_pub(struct cli *cli, const void *options, int count, cha
     const struct bench_options *o = options;
     struct bench *t = &bench;
     struct bench_report r = {.mode = "pub", .counted = "published and confirmed", .latency_name = "latency"};
-    enum cli_exit code = bench_open(t, cli, o);
+    enum cli_exit code = bench_open(t, cli, o, true);
     if (code == CLI_OK) {
         broker_sync sync = cli_sync(o->sync);
         if (o->warmup_ms.value > 0)

@@ -62,7 +62,7 @@ enum cli_exit bench_run_sub(struct cli *cli, const void *options, int count, cha
     struct bench_report r = {.mode = "sub", .counted = "consumed and acked"};
     if (o->no_fill && !o->queue)
         return cli_complain(cli, CLI_USAGE, "--no-fill needs --queue: which one to consume from");
-    enum cli_exit code = bench_open(t, cli, o);
+    enum cli_exit code = bench_open(t, cli, o, false);
     if (code == CLI_OK) {
         if (!o->no_fill)
             bench_publish(t, 8192, o->count.value, UINT64_MAX, BROKER_SYNC_INTERVAL);

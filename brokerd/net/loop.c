@@ -45,8 +45,7 @@ static void timers_run(struct net *net)
 static void timer_event(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct net *net = w->data;
-    net->timer_armed = UINT64_MAX;
-    timers_run(net);
+    net->timer_armed = UINT64_MAX; /* it only wakes the loop */
 }
 
 /* libev's timer runs for the earliest of ours. Where it fires a little early, by its coarser clock, it is armed again. */
@@ -145,12 +144,14 @@ static void check_event(struct ev_loop *loop, ev_check *w, int revents)
     net->now = clock_now();
 }
 
-/* Before the loop sleeps. What may lead to new work (closed, drained) comes before the work; after the output was sent
+/* Before the loop sleeps. Timers come after what was read: after a stall (a stopped process, a paused machine) what peers said
+   in the meantime is heard before their deadlines are looked at. What may lead to new work (closed, drained) comes before the work; after the output was sent
    nothing may touch borrowed memory again, so what sending brought to light waits for the next turn. */
 static void prepare_event(struct ev_loop *loop, ev_prepare *w, int revents)
 {
     struct net *net = w->data;
     net->now = clock_now();
+    timers_run(net);
     conn_reap(net);
     output_tell_drained(net);
     if (net->turn_ops && net->turn_ops->work)

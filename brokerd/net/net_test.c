@@ -760,6 +760,86 @@ static void wakes_signals_and_turns(void **state)
     stop(&f);
 }
 
+/* ---- memory runs out ------------------------------------------------------------------------------------------------ */
+
+/* The linker leads this program's allocations here (see CMakeLists.txt): the n-th from now on fails, once. */
+static long fail_at = -1;
+static bool fails(void)
+{
+    return fail_at >= 0 && fail_at-- == 0;
+}
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+void *__wrap_malloc(size_t n)
+{
+    return fails() ? NULL : __real_malloc(n);
+}
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : __real_calloc(n, size);
+}
+void *__wrap_realloc(void *p, size_t n)
+{
+    return fails() ? NULL : __real_realloc(p, n);
+}
+
+static void put_if_open(int fd, const void *bytes, size_t n)
+{
+    send(fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* A bit of everything; true if no allocation is left that could have failed. */
+static bool a_bit_of_everything(struct front *f, long n)
+{
+    static uint8_t big[40000];
+    int fds[2];
+    uint32_t len = sizeof(big);
+    fail_at = n;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    net_adopt(f->net, fds[0], &HANDLER, f);
+    put_if_open(fds[1], "\5\0\0\0he", 6); /* an incomplete frame, then the rest of it */
+    settle(f);
+    put_if_open(fds[1], "llo", 3);
+    settle(f);
+    put_if_open(fds[1], &len, sizeof(len)); /* one larger than the read buffer */
+    put_if_open(fds[1], big, 20000);
+    settle(f);
+    put_if_open(fds[1], big, 20000);
+    settle(f); /* and its answers, which nobody reads */
+    bool all = fail_at >= 0;
+    fail_at = -1;
+    close(fds[1]);
+    UNTIL(f, f->opened == f->closed && net_connections(f->net) == 0);
+    return all;
+}
+
+static void answer_much(struct peer *p, uint8_t *bytes, size_t len)
+{
+    for (int i = 0; i < 40; i++) {
+        net_conn_write(p->c, "<", 1);
+        net_conn_write_borrowed(p->c, lent, 20000);
+    }
+}
+
+static void each_allocation_fails_once(void **state)
+{
+    struct front f;
+    long n = 0;
+    start(&f);
+    f.frame = answer_much;
+    while (!a_bit_of_everything(&f, n))
+        n++;
+    assert_true(n > 5);
+    assert_int_equal(f.net->input_used, 0);
+    assert_int_equal(f.net->output_used, 0);
+    stop(&f);
+}
+
 static void an_idle_connection_is_small(void **state)
 {
     assert_true(sizeof(struct net_conn) <= 512);
@@ -785,6 +865,7 @@ int main(void)
         cmocka_unit_test(timers_in_order),
         cmocka_unit_test(deadlines_of_a_connection),
         cmocka_unit_test(wakes_signals_and_turns),
+        cmocka_unit_test(each_allocation_fails_once),
         cmocka_unit_test(an_idle_connection_is_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,7 @@ enum {
     SEGMENT_HEAD_BYTES = 64,
     SEGMENT_DATA_START = 4096, /* batches start on a page of their own: rewriting one never touches the head */
     SEGMENT_TRAILER_BYTES = 64,
-    SEGMENT_MIN_BYTES = 64 << 10,
+    SEGMENT_MIN_BYTES = 16 << 10, /* for tests; the configuration asks for 1 MiB at least */
     BATCH_HEAD_BYTES = 48,
     DIRECTORY_RUN_BYTES = 32,
     ENTRY_BYTES = 8,

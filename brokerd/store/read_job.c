@@ -1,5 +1,4 @@
 /* The worker's half of a read: find the records of one queue, read neighbours together, check each, pack them. */
-#include <stdio.h>
 #include "extent.h"
 #include "scan.h"
 
@@ -110,8 +109,7 @@ static int gather(struct gather *g, struct read_job *j, uint32_t from, uint32_t 
             continue;
         j->places[i] = PLACE_BAD;
         if (at + pad8(e->length) > got || !record_is(g->buffer + at, e, j->queue, j->first + i))
-            { if (getenv("DBG")) fprintf(stderr, "BAD q%u seq %lu seg %u kind %d sealed %d place %lu len %u got %zu at %lu rl %u intact %d type %u q %u seq %lu err %d\n", j->queue, j->first+i, j->segment, j->kind, j->sealed, (unsigned long)e->place*8, e->length, got, at, at+48<=got?record_length(g->buffer+at):0, at+e->length<=got?record_intact(g->buffer+at,e->length):-1, at+48<=got?record_type_of(g->buffer+at):0,at+48<=got?record_queue(g->buffer+at):0,at+48<=got?record_seq(g->buffer+at):0, error);
-            continue; }
+            continue;
         memcpy(j->bytes + j->size, g->buffer + at, pad8(e->length));
         j->places[i] = (uint32_t)(j->size / 8);
         j->size += pad8(e->length);

@@ -18,6 +18,9 @@ import time
 from servers import Broker, Mosquitto, Redis, ServerError, find_program
 
 
+DISTURBED = 0.1  # share of the processors in other hands above which a run is not worth much
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build/release", help="a Release build (default %(default)s)")
@@ -26,13 +29,14 @@ def parse_arguments():
     parser.add_argument("--seconds", type=float, help="of each publishing run (default 5)")
     parser.add_argument("--backlog", type=int, help="messages to consume and ack (default 2,000,000)")
     parser.add_argument("--peer-backlog", type=int, help="the same for mosquitto (default 500,000)")
+    parser.add_argument("--retries", type=int, help="of a run that other programs disturbed (default 2, quick 0)")
     parser.add_argument("--only", help="comma-separated: floor256, ours256, redis256, floor2048, ours2048, ours-sub, mqtt-sub")
     parser.add_argument("--dir", default="/var/tmp", help="where data goes: a real disk (default %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="also write every figure there")
     parser.add_argument("--strict", action="store_true", help="end with code 1 if a target is missed")
     args = parser.parse_args()
-    defaults = (1, 2, 500000, 100000) if args.quick else (3, 5, 2000000, 500000)
-    for name, value in zip(("rounds", "seconds", "backlog", "peer_backlog"), defaults):
+    defaults = (1, 2, 500000, 100000, 0) if args.quick else (3, 5, 2000000, 500000, 2)
+    for name, value in zip(("rounds", "seconds", "backlog", "peer_backlog", "retries"), defaults):
         if getattr(args, name) is None:
             setattr(args, name, value)
     return args
@@ -131,6 +135,16 @@ def sync_microseconds(directory):
 
 
 def measured(step, args):
+    """Run a step, again if other programs disturbed it; the least disturbed run counts."""
+    runs = []
+    for _ in range(1 + args.retries):
+        runs.append(measured_once(step, args))
+        if runs[-1]["other_load"] <= DISTURBED:
+            break
+    return min(runs, key=lambda run: run["other_load"])
+
+
+def measured_once(step, args):
     """Run a step; adds the share of the processors that other programs used meanwhile."""
     busy, everything = busy_seconds()
     ours = children_seconds()
@@ -189,7 +203,7 @@ def print_targets(results):
         ratio = statistics.median(a["rate"] / b["rate"] for a, b in zip(results[ours], results[other]))
         missed += ratio < least
         print(f"  {what:34} {ratio:5.2f} times (to reach: {least:.2f})   {'ok' if ratio >= least else 'MISSED'}")
-    if any(r["other_load"] > 0.1 for runs in results.values() for r in runs):
+    if any(r["other_load"] > DISTURBED for runs in results.values() for r in runs):
         print("\nOther programs used more than 10 % of the processors during a run: repeat on a quiet machine before trusting this.")
     return missed
 

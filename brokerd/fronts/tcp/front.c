@@ -167,13 +167,16 @@ static monotime conn_deadline(void *conn, struct now now)
     if (c->phase == PHASE_OPEN && c->heartbeat_ms) {
         uint64_t silence_ms = 3ull * c->heartbeat_ms, heard_ms = net_conn_heard(c->net).ms;
         /* A connection that we do not read cannot be heard: its output, or its frame, has a deadline of its own. */
-        if (!net_conn_is_unread(c->net) && ms - heard_ms >= silence_ms) {
+        bool silent = !net_conn_is_unread(c->net) && ms - heard_ms >= silence_ms;
+        /* Two looks, half a heartbeat apart: the first may follow a stall of our own, with its bytes still unread. */
+        if (silent && c->doubted_ms == heard_ms) {
             conn_fail(c, 0, BROKER_TIMEOUT, "nothing was heard for %llu ms", (unsigned long long)silence_ms);
             return MONOTIME_NEVER;
         }
+        c->doubted_ms = silent ? heard_ms : 0;
         if (ms - c->last_out_ms >= c->heartbeat_ms && net_conn_unsent(c->net) == 0)
             send_one_way(c, FRAME_HEARTBEAT);
-        earlier(&next, heard_ms + silence_ms > ms ? heard_ms + silence_ms : ms + c->heartbeat_ms);
+        earlier(&next, heard_ms + silence_ms > ms ? heard_ms + silence_ms : ms + c->heartbeat_ms / 2);
         earlier(&next, c->last_out_ms + c->heartbeat_ms > ms ? c->last_out_ms + c->heartbeat_ms : ms + c->heartbeat_ms);
     }
     c->armed_ms = next;

@@ -31,6 +31,7 @@ struct conn {
     uint64_t partial_since_ms;        /* an incomplete frame is there; 0: none */
     uint64_t stalled_since_ms;        /* output waits and none of it was taken; 0: no */
     uint64_t sent_seen;               /* net_conn_sent at the last look */
+    uint64_t doubted_ms;              /* when it was last heard, at a look that found it silent for too long; 0: never */
     uint64_t armed_ms;                /* when the deadline is looked at next */
     uint32_t heartbeat_ms;
     uint32_t outstanding; /* requests without an answer */

@@ -234,6 +234,13 @@ static void test_histogram(void **state)
     }
     assert_int_equal(h->max, 100000);
     assert_int_equal(histogram_percentile(h, 100), 100000);
+    *h = (struct histogram){0};
+    for (uint64_t v = 1; v <= 4; v++)
+        histogram_add(h, v, 1);
+    assert_int_equal(histogram_percentile(h, 25), 1); /* not above a rank, and not below it */
+    assert_int_equal(histogram_percentile(h, 50), 2);
+    assert_int_equal(histogram_percentile(h, 51), 3);
+    assert_int_equal(histogram_percentile(h, 0), 1);
     histogram_add(h, UINT64_MAX, 1);
     assert_true(histogram_percentile(h, 100) == UINT64_MAX);
     histogram_add(h, 0, 1000000);

@@ -1,0 +1,253 @@
+/* Every byte flipped, every length cut: fsck says so, and what it quarantines leaves a directory that starts. */
+#include "test/rig.h"
+
+#include <assert.h>
+
+struct checked {
+    broker_error status;
+    struct fsck_result result;
+    char text[32768];
+    int problems;
+};
+
+static void on_line(void *arg, bool problem, const char *text)
+{
+    struct checked *c = arg;
+    size_t n = strlen(c->text);
+    snprintf(c->text + n, sizeof c->text - n, "%s%s\n", problem ? "! " : "", text);
+    c->problems += problem;
+}
+
+static void check(struct test_disk *d, bool quarantine, struct checked *c)
+{
+    *c = (struct checked){0};
+    struct store_report report = {on_line, c};
+    c->status = store_fsck(&test_disk_ops, d, quarantine, &report, &c->result);
+    assert_int_equal(d->open_files, 0);
+    assert_int_equal(c->problems, c->result.problems);
+}
+
+/* Two queues over sealed, cold and unfinished segments, two checkpoints, a prepared and a spare segment; quiet at the end. */
+static struct test_disk *small_store(void)
+{
+    struct rig r;
+    rig_init(&r, NULL);
+    r.options.segment_bytes = 16 << 10;
+    r.options.tail_cache_bytes = 16 << 10;
+    rig_must_open(&r);
+    rig_publish_many(&r, 1, 60);
+    rig_publish_many(&r, 2, 30);
+    rig_settle(&r, 1, 1, 30);
+    rig_settle(&r, 1, 32, 50);
+    rig_settle(&r, 2, 1, 25);
+    rig_wait(&r, 5000);
+    rig_checkpoint(&r);
+    rig_publish_many(&r, 1, 20);
+    rig_publish_many(&r, 2, 20);
+    rig_checkpoint(&r);
+    rig_publish_many(&r, 1, 25);
+    rig_publish_many(&r, 2, 5);
+    rig_settle(&r, 1, 61, 64);
+    rig_wait(&r, 200);
+    rig_idle(&r);
+    struct test_disk *d = r.disk;
+    r.disk = test_disk_new();
+    /* The files are taken away under the store's feet: drop it on a dead disk. */
+    *r.disk = *d;
+    struct test_disk *kept = test_disk_copy(d);
+    rig_drop(&r);
+    test_disk_free(r.disk);
+    free(d);
+    return kept;
+}
+
+static void sound_store_has_no_findings(void **state)
+{
+    struct test_disk *d = small_store();
+    struct checked c;
+    int cold = 0, logs = 0, checkpoints = 0, spares = 0;
+    for (int i = 0; i < TEST_FILES_MAX; i++) {
+        const char *name = d->files[i].used ? d->files[i].name : "";
+        cold += strncmp(name, "cold-", 5) == 0;
+        logs += strncmp(name, "segment-", 8) == 0;
+        spares += strncmp(name, "spare-", 6) == 0;
+        checkpoints += strncmp(name, "checkpoint-", 11) == 0;
+    }
+    assert_true(cold >= 1 && logs >= 3 && checkpoints == 2 && spares >= 1);
+    check(d, false, &c);
+    if (c.status || c.result.notes)
+        fail_msg("%s", c.text);
+    assert_true(c.result.messages > 60 && c.result.batches > 5);
+    test_disk_free(d);
+}
+
+static bool is_recycled(const struct test_file *f)
+{
+    struct segment_head head;
+    return f->size > SEGMENT_HEAD_BYTES && segment_head_get(f->bytes, &head) == FORMAT_OK &&
+           ((head.flags & SEGMENT_RECYCLED) || strncmp(f->name, "spare-", 6) == 0);
+}
+
+/* Live messages that can be read after a repair; must be all but what fsck says is lost. */
+static void must_start(struct test_disk *d, uint64_t lost, const char *what, const struct checked *c)
+{
+    struct rig r;
+    rig_init(&r, d);
+    r.options.segment_bytes = 16 << 10;
+    broker_error error = rig_open(&r);
+    if (error)
+        fail_msg("%s: after quarantine: %s\n%s\nfsck said:\n%s", what, broker_error_name(error), r.report, c->text);
+    uint64_t holes = 0, damaged = 0;
+    for (uint32_t q = 0; q < 3; q++) {
+        for (uint64_t seq = 1; r.engine->queues[q].exists && seq < r.engine->queues[q].next; seq++) {
+            if (test_engine_live(r.engine, q, seq)) {
+                uint64_t bad;
+                holes += rig_read(&r, q, seq, seq, &bad) == 0;
+                damaged += bad;
+            }
+        }
+    }
+    if (damaged || holes > lost)
+        fail_msg("%s: after quarantine %llu messages are damaged, %llu missing, %llu were said to be lost\n%s", what,
+                 (unsigned long long)damaged, (unsigned long long)holes, (unsigned long long)lost, c->text);
+    rig_publish_many(&r, 1, 3);
+    rig_drop(&r);
+    r.disk = NULL;
+}
+
+static void after_repair(struct test_disk *d, const char *what)
+{
+    struct checked first, second;
+    check(d, true, &first);
+    if (first.status != BROKER_DAMAGED)
+        fail_msg("%s: quarantine: %s\n%s", what, broker_error_name(first.status), first.text);
+    check(d, false, &second);
+    if (second.status != BROKER_OK)
+        fail_msg("%s: still damaged after quarantine:\n%s\nfirst:\n%s", what, second.text, first.text);
+    must_start(d, first.result.messages_lost, what, &first);
+}
+
+static void each_flip_is_reported(void **state)
+{
+    struct test_disk *d = small_store();
+    uint64_t n = 0, repaired = 0, step = getenv("STORE_ALL") ? 1 : 3;
+    for (int i = 0; i < TEST_FILES_MAX; i++) {
+        struct test_file *f = &d->files[i];
+        if (!f->used || is_recycled(f))
+            continue;
+        for (uint64_t at = 0; at < f->size; at++) {
+            bool dull = !f->bytes[at] && (at < 16 || !memcmp(f->bytes + at - 16, f->bytes + at - 15, 16));
+            if (at >= SEGMENT_HEAD_BYTES && (at * 2654435761u >> 8) % (dull ? 61 * step : step) != 0)
+                continue;
+            struct checked c;
+            char what[160];
+            uint8_t before = f->bytes[at];
+            f->bytes[at] ^= (uint8_t)(1u << (n % 8));
+            snprintf(what, sizeof what, "%s, bit %d of byte %llu", f->name, (int)(n % 8), (unsigned long long)at);
+            check(d, false, &c);
+            if (c.result.problems + c.result.notes == 0)
+                fail_msg("%s: not noticed\n%s", what, c.text);
+            if (!strstr(c.text, f->name))
+                fail_msg("%s: the file is not named:\n%s", what, c.text);
+            if (c.status == BROKER_DAMAGED && n % 5 == 0) {
+                struct test_disk *copy = test_disk_copy(d);
+                after_repair(copy, what);
+                test_disk_free(copy);
+                repaired++;
+            }
+            f->bytes[at] = before;
+            n++;
+        }
+    }
+    print_message("%llu flips, %llu repairs\n", (unsigned long long)n, (unsigned long long)repaired);
+    test_disk_free(d);
+}
+
+static void each_cut_is_reported(void **state)
+{
+    struct test_disk *d = small_store();
+    uint64_t n = 0, step = getenv("STORE_ALL") ? 1 : 11;
+    for (int i = 0; i < TEST_FILES_MAX; i++) {
+        struct test_file *f = &d->files[i];
+        uint64_t size = f->size;
+        for (uint64_t at = 0; f->used && at < size; at += 1 + n % step) {
+            struct checked c;
+            char what[160];
+            f->size = at;
+            snprintf(what, sizeof what, "%s cut at %llu", f->name, (unsigned long long)at);
+            check(d, false, &c);
+            if (c.result.problems + c.result.notes == 0)
+                fail_msg("%s: not noticed\n%s", what, c.text);
+            if (c.status == BROKER_DAMAGED && n % 7 == 0) {
+                struct test_disk *copy = test_disk_copy(d);
+                struct test_file *cut = test_disk_find(copy, f->name);
+                memset(cut->bytes + at, 0, cut->cap - at);
+                after_repair(copy, what);
+                test_disk_free(copy);
+            }
+            f->size = size;
+            n++;
+        }
+    }
+    print_message("%llu cuts\n", (unsigned long long)n);
+    test_disk_free(d);
+}
+
+static void missing_files(void **state)
+{
+    struct test_disk *d = small_store();
+    for (int i = 0; i < TEST_FILES_MAX; i++) {
+        struct test_file *f = &d->files[i];
+        struct checked c;
+        if (!f->used)
+            continue;
+        f->used = false;
+        check(d, false, &c);
+        if (c.status == BROKER_DAMAGED) {
+            struct test_disk *copy = test_disk_copy(d);
+            after_repair(copy, f->name);
+            test_disk_free(copy);
+        }
+        f->used = true;
+    }
+    test_disk_free(d);
+}
+
+/* What a start refuses, fsck calls damage; what a start passes by in silence, fsck does not call a loss. */
+static void start_and_fsck_agree(void **state)
+{
+    struct test_disk *d = small_store();
+    uint64_t n = 0;
+    for (int i = 0; i < TEST_FILES_MAX; i++) {
+        struct test_file *f = &d->files[i];
+        for (uint64_t at = 0; f->used && at < f->size; at += 1 + (at * 2654435761u >> 9) % 97) {
+            struct checked c;
+            struct rig r;
+            uint8_t before = f->bytes[at];
+            f->bytes[at] ^= 0x10;
+            check(d, false, &c);
+            rig_init(&r, test_disk_copy(d));
+            r.options.segment_bytes = 16 << 10;
+            broker_error error = rig_open(&r);
+            if (error && c.status != BROKER_DAMAGED)
+                fail_msg("%s, byte %llu: a start says %s, fsck %s\n%s", f->name, (unsigned long long)at,
+                         broker_error_name(error), broker_error_name(c.status), r.report);
+            if (error)
+                assert_true(r.problems > 0);
+            rig_release(&r);
+            f->bytes[at] = before;
+            n++;
+        }
+    }
+    test_disk_free(d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sound_store_has_no_findings), cmocka_unit_test(each_flip_is_reported),
+        cmocka_unit_test(each_cut_is_reported),        cmocka_unit_test(missing_files),
+        cmocka_unit_test(start_and_fsck_agree),
+    };
+    return cmocka_run_group_tests_name("fsck", tests, NULL, NULL);
+}
