@@ -1,7 +1,6 @@
 #include "daemon.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -9,21 +8,23 @@
 
 #include "front_tcp.h"
 #include "log.h"
+#include "process.h"
 #include "service.h"
 #include "store.h"
+#include "store_uring.h"
 
 enum {
-    GRACE_MS = 100,         /* after GOAWAY, at least: for clients to settle what they have */
-    STOP_LOOK_MS = 5,       /* how often an orderly stop looks whether it can go on */
-    SPARE_DESCRIPTORS = 64, /* for files and listeners, beside the connections' */
+    GRACE_MS = 100,   /* after GOAWAY, at least: for clients to settle what they have */
+    STOP_LOOK_MS = 5, /* how often an orderly stop looks whether it can go on */
 };
 
-enum stage { /* of the daemon's life; each step forward is taken in stop_step */
-             STAGE_RUNNING,
-             STAGE_DRAINING,   /* GOAWAY is out; answers, settles and the disk are waited for */
-             STAGE_CLOSING,    /* connections get their last bytes and close */
-             STAGE_FLUSHING,   /* what they left behind goes to disk */
-             STAGE_CHECKPOINT, /* the log is closed in good order */
+/* Of the daemon's life; each step forward is taken in stop_step. */
+enum stage {
+    STAGE_RUNNING,
+    STAGE_DRAINING,   /* GOAWAY is out; answers, settles and the disk are waited for */
+    STAGE_CLOSING,    /* connections get their last bytes and close */
+    STAGE_FLUSHING,   /* what they left behind goes to disk */
+    STAGE_CHECKPOINT, /* the log is closed in good order */
 };
 
 struct daemon {
@@ -32,6 +33,8 @@ struct daemon {
     const struct disk_ops *disk_ops;
     void *disk;
     struct store_threads *threads;
+    struct store_uring *uring; /* NULL: the threads write the log */
+    struct net_watch *written;
     struct store *store;
     struct net *net;
     struct net_wake *wake;
@@ -56,6 +59,12 @@ static void on_wake(void *arg, struct now now)
 {
     struct daemon *d = arg;
     store_threads_collect(d->threads, d->store, now);
+}
+
+static void on_written(void *arg, struct now now)
+{
+    struct daemon *d = arg;
+    store_uring_collect(d->uring, d->store, now);
 }
 
 static void on_due(void *arg, struct now now) {} /* woken: the turn's end does the work */
@@ -181,20 +190,6 @@ static void on_hangup(void *arg, int signo)
 
 /* ---- statistics ----------------------------------------------------------------------------------------------------- */
 
-static uint64_t resident_bytes(void)
-{
-    char text[128];
-    unsigned long long total, resident = 0;
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
-    if (fd >= 0)
-        close(fd);
-    text[n > 0 ? n : 0] = 0;
-    if (sscanf(text, "%llu %llu", &total, &resident) != 2)
-        resident = 0;
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static void collect_stats(void *arg, broker_stats *out, uint64_t *epoch)
 {
     struct daemon *d = arg;
@@ -207,7 +202,7 @@ static void collect_stats(void *arg, broker_stats *out, uint64_t *epoch)
     out->uptime_ms = net_now(d->net).mono.ms - d->started_ms;
     out->cpu_us = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000u +
                   (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
-    out->rss_bytes = resident_bytes();
+    out->rss_bytes = process_resident_bytes();
     out->connections = front_tcp_connections(d->front);
     out->queues = e.queues;
     out->subscriptions = e.subscriptions;
@@ -239,24 +234,6 @@ static void on_report(void *arg, int signo)
 
 /* ---- the start ------------------------------------------------------------------------------------------------------ */
 
-/* As many descriptors as the system lets us have; the soft limit is often 1024. */
-static void raise_descriptors(const struct conf *conf)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
-    uint64_t want = conf->tcp.max_connections + SPARE_DESCRIPTORS;
-    if (limit.rlim_cur < want && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-        getrlimit(RLIMIT_NOFILE, &limit);
-    }
-    if (limit.rlim_cur < want)
-        log_warning(
-            "tcp.max_connections is %llu, but only %llu files may be open (LimitNOFILE): later ones will be refused",
-            (unsigned long long)conf->tcp.max_connections, (unsigned long long)limit.rlim_cur);
-}
-
 static bool out_of_memory(void)
 {
     log_error("out of memory at start");
@@ -285,6 +262,26 @@ static bool build_net(struct daemon *d)
     return d->wake || out_of_memory();
 }
 
+/* Who writes the log. */
+static bool build_writer(struct daemon *d, struct store_host *host)
+{
+    uint64_t wanted = d->conf->store.writer;
+    host->writer_ops = store_threads_writer_ops();
+    host->writer = d->threads;
+    if (wanted == CONF_WRITER_THREAD)
+        return true;
+    d->uring = store_uring_new();
+    if (!d->uring) {
+        if (wanted == CONF_WRITER_URING)
+            log_error("store.writer is uring, but the system does not offer io_uring: %s", strerror(errno));
+        return wanted == CONF_WRITER_AUTO;
+    }
+    d->written = net_watch_new(d->net, store_uring_fd(d->uring), on_written, d);
+    host->writer_ops = store_uring_writer_ops();
+    host->writer = d->uring;
+    return d->written || out_of_memory();
+}
+
 static bool build_store(struct daemon *d)
 {
     const struct conf *c = d->conf;
@@ -310,13 +307,13 @@ static bool build_store(struct daemon *d)
     struct store_host host = {
         .disk_ops = d->disk_ops,
         .disk = d->disk,
-        .writer_ops = store_threads_writer_ops(),
-        .writer = d->threads,
         .worker_ops = store_threads_worker_ops(),
         .workers = d->threads,
         .fatal = on_fatal,
         .fatal_arg = d,
     };
+    if (!build_writer(d, &host))
+        return false;
     broker_error status = store_new(&options, &host, &d->store);
     if (status)
         log_error("cannot make the store: %s; see [store] in the configuration", broker_strerror(status));
@@ -430,27 +427,6 @@ static void announce(void *arg, const char *text, uint16_t port)
         d->port = port;
 }
 
-/* Whole or not at all: whoever waits for the file reads all of it. */
-static bool write_file(const char *path, const char *text)
-{
-    char temporary[4096];
-    if (!path)
-        return true;
-    if ((size_t)snprintf(temporary, sizeof(temporary), "%s.tmp", path) >= sizeof(temporary)) {
-        log_error("the path of a file to write is longer than %zu bytes", sizeof(temporary) - 5);
-        return false;
-    }
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    size_t len = strlen(text);
-    bool good = fd >= 0 && write(fd, text, len) == (ssize_t)len;
-    if (fd >= 0)
-        good = close(fd) == 0 && good;
-    good = good && rename(temporary, path) == 0;
-    if (!good)
-        log_error("cannot write %s: %s", path, strerror(errno));
-    return good;
-}
-
 static bool be_ready(struct daemon *d)
 {
     char text[16];
@@ -461,7 +437,7 @@ static bool be_ready(struct daemon *d)
         return out_of_memory();
     net_each_listener(d->net, announce, d);
     snprintf(text, sizeof(text), "%u\n", d->port);
-    if (!write_file(d->args->port_file, text) || !write_file(d->args->ready_file, "ready\n"))
+    if (!process_write_file(d->args->port_file, text) || !process_write_file(d->args->ready_file, "ready\n"))
         return false;
     net_set_turn(d->net, &TURN, d);
     d->watchdog_ms = service_watchdog_ms();
@@ -474,7 +450,7 @@ static bool be_ready(struct daemon *d)
 
 static bool start(struct daemon *d)
 {
-    raise_descriptors(d->conf);
+    process_raise_descriptors(d->conf->tcp.max_connections);
     return build_net(d) && build_store(d) && build_front(d) && build_engine(d) && recover(d) && !d->failed &&
            listen_all(d) && be_ready(d);
 }
@@ -485,6 +461,8 @@ static void release(struct daemon *d)
     net_set_turn(d->net, NULL, NULL);
     if (d->threads)
         store_threads_free(d->threads);
+    net_watch_free(d->written);
+    store_uring_free(d->uring);
     net_wake_free(d->wake);
     net_free(d->net);
     front_tcp_free(d->front);

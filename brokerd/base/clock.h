@@ -4,8 +4,12 @@
 
 #include <stdint.h>
 
-typedef struct monotime { uint64_t ms; } monotime; /* since some start; never jumps: leases, waits */
-typedef struct walltime { uint64_t ms; } walltime; /* Unix time; may jump: schedules, time stamps */
+typedef struct monotime {
+    uint64_t ms;
+} monotime; /* since some start; never jumps: leases, waits */
+typedef struct walltime {
+    uint64_t ms;
+} walltime; /* Unix time; may jump: schedules, time stamps */
 
 struct now {
     monotime mono;
@@ -14,7 +18,7 @@ struct now {
 
 #define MONOTIME_NEVER ((monotime){UINT64_MAX})
 
-struct now clock_now(void);        /* reads both clocks */
-uint64_t clock_mono_us(void);      /* microseconds, for measuring */
+struct now clock_now(void);   /* reads both clocks */
+uint64_t clock_mono_us(void); /* microseconds, for measuring */
 
 #endif

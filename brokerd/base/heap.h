@@ -18,13 +18,19 @@ struct heap {
 };
 
 void heap_init(struct heap *h);
-void heap_release(struct heap *h);                                        /* the nodes are the caller's */
-bool heap_push(struct heap *h, struct heap_node *n, uint64_t key);        /* false: no memory */
-void heap_remove(struct heap *h, struct heap_node *n);                    /* no-op if it is in none */
-bool heap_set(struct heap *h, struct heap_node *n, uint64_t key);         /* push or re-key */
-static inline struct heap_node *heap_min(const struct heap *h) { return h->len ? h->nodes[0] : NULL; }
-static inline bool heap_has(const struct heap_node *n) { return n->slot != 0; }
+void heap_release(struct heap *h);                                 /* the nodes are the caller's */
+bool heap_push(struct heap *h, struct heap_node *n, uint64_t key); /* false: no memory */
+void heap_remove(struct heap *h, struct heap_node *n);             /* no-op if it is in none */
+bool heap_set(struct heap *h, struct heap_node *n, uint64_t key);  /* push or re-key */
+static inline struct heap_node *heap_min(const struct heap *h)
+{
+    return h->len ? h->nodes[0] : NULL;
+}
+static inline bool heap_has(const struct heap_node *n)
+{
+    return n->slot != 0;
+}
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

@@ -29,6 +29,7 @@ struct conf {
     struct {
         uint64_t segment_bytes, window_bytes, tail_cache_bytes, read_cache_bytes, max_disk_bytes, spare_bytes;
         uint64_t sync_interval_ms, clean_below_percent, checkpoint_bytes;
+        uint64_t writer; /* enum conf_writer */
     } store;
     struct {
         uint64_t max_message_bytes, max_frame_bytes, max_queues, max_groups, subscriptions, waiting_leases,
@@ -40,6 +41,7 @@ struct conf {
     } log;
 };
 
+enum conf_writer { CONF_WRITER_AUTO, CONF_WRITER_URING, CONF_WRITER_THREAD };
 enum conf_journal { CONF_JOURNAL_AUTO, CONF_JOURNAL_YES, CONF_JOURNAL_NO };
 enum { CONF_ERROR_BYTES = 512 };
 

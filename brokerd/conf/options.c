@@ -15,6 +15,7 @@ const struct conf_unit conf_time_units[] = {{"d", 24 * HOUR}, {"h", HOUR}, {"min
                                             {"s", SECOND},    {"ms", 1},   {NULL, 0}};
 
 static const char *const level_words[] = {"error", "warning", "notice", "info", "debug", NULL};
+static const char *const writer_words[] = {"auto", "uring", "thread", NULL};
 static const char *const journal_words[] = {"auto", "yes", "no", NULL};
 
 #define AT(field) offsetof(struct conf, field)
@@ -71,11 +72,15 @@ const struct conf_option conf_options[] = {
      "How often the log is synced for queues with sync = interval."},
     {"store", "clean_below", CONF_PERCENT, AT(store.clean_below_percent), "30", 1, 90, false, NULL,
      "A segment of which less than this is still wanted has its rest moved away, and is reused."},
-    {"store", "checkpoint", CONF_BYTES, AT(store.checkpoint_bytes), "64 MiB", MIB, 16 * GIB, false, NULL,
-     "Log written between two checkpoints; what a start after a crash has to read."},
+    {"store", "checkpoint", CONF_BYTES, AT(store.checkpoint_bytes), "16 MiB", MIB, 16 * GIB, false, NULL,
+     "Log written between two checkpoints (or twice what a checkpoint takes, if that is more); what a start after a "
+     "crash has to read."},
+    {"store", "writer", CONF_WORD, AT(store.writer), "auto", CONF_WRITER_AUTO, CONF_WRITER_THREAD, false, writer_words,
+     "Who writes and syncs the log: uring (io_uring, past the page cache), thread (pwrite and fdatasync on a thread of "
+     "its own), or auto: uring where the system offers it."},
 
     {"limits", "max_message", CONF_BYTES, AT(limits.max_message_bytes), "8 MiB", KIB, 64 * MIB, false, NULL,
-     "Largest message: body, key, headers and 40 bytes of head."},
+     "Largest message: body, headers and key together."},
     {"limits", "max_frame", CONF_BYTES, AT(limits.max_frame_bytes), "17 MiB", 64 * KIB, 256 * MIB, false, NULL,
      "Largest frame body of the native protocol, either way. At least 64 KiB more than max_message."},
     {"limits", "max_queues", CONF_NUMBER, AT(limits.max_queues), "1000000", 1, 100000000, false, NULL,

@@ -237,7 +237,7 @@ struct store_ops {
 /* ---- the engine ---------------------------------------------------------------------------------------------------- */
 
 struct engine_options {
-    uint32_t max_message_bytes;    /* of a whole record; default 8 MiB */
+    uint32_t max_message_bytes;    /* body, headers and key together; default 8 MiB */
     uint32_t default_lease_ms;     /* default 30000 */
     uint32_t max_queues;           /* default 1000000 */
     uint32_t max_groups_per_queue; /* default 1000 */

@@ -39,6 +39,7 @@ static void timers_run(struct net *net)
         struct net_timer *t = container_of(n, struct net_timer, node);
         heap_remove(&net->timers, n);
         t->fn(t->arg, net->now);
+        net_dont_sleep(net); /* a turn in which a timer ran ends: whoever turns the loop by hand looks at what it did */
     }
 }
 
@@ -104,6 +105,39 @@ void net_wake_free(struct net_wake *w)
     if (!w)
         return;
     ev_async_stop(w->net->loop, &w->async);
+    free(w);
+}
+
+struct net_watch {
+    ev_io io;
+    struct net *net;
+    void (*fn)(void *arg, struct now now);
+    void *arg;
+};
+
+static void watch_event(struct ev_loop *loop, ev_io *io, int revents)
+{
+    struct net_watch *w = io->data;
+    w->fn(w->arg, w->net->now);
+}
+
+struct net_watch *net_watch_new(struct net *net, int fd, void (*fn)(void *arg, struct now now), void *arg)
+{
+    struct net_watch *w = calloc(1, sizeof(*w));
+    if (!w)
+        return NULL;
+    *w = (struct net_watch){.net = net, .fn = fn, .arg = arg};
+    ev_io_init(&w->io, watch_event, fd, EV_READ);
+    w->io.data = w;
+    ev_io_start(net->loop, &w->io);
+    return w;
+}
+
+void net_watch_free(struct net_watch *w)
+{
+    if (!w)
+        return;
+    ev_io_stop(w->net->loop, &w->io);
     free(w);
 }
 

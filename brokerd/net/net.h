@@ -27,13 +27,13 @@ struct net_conn; /* a handle: valid until the handler's `closed` returns */
 struct net_wake;
 
 struct net_options {
-    size_t read_buffer_bytes;  /* most that is read from one connection in one turn; 16 KiB.. */
-    size_t max_input_bytes;    /* of incomplete frames, all connections together (4 KiB of each are not counted): over
+    size_t read_buffer_bytes; /* most that is read from one connection in one turn; 16 KiB.. */
+    size_t max_input_bytes;   /* of incomplete frames, all connections together (4 KiB of each are not counted): over
                                   it, connections that need more memory wait unread until others have finished */
-    size_t max_output_bytes;   /* of unsent output, all connections together: over it, none with unsent output is given
+    size_t max_output_bytes;  /* of unsent output, all connections together: over it, none with unsent output is given
                                   more deliveries (net_conn_is_full) */
-    uint32_t max_connections;  /* one more is refused (net_handler.refusal) */
-    uint32_t linger_ms;        /* how long a finished connection may take to fetch its last bytes */
+    uint32_t max_connections; /* one more is refused (net_handler.refusal) */
+    uint32_t linger_ms;       /* how long a finished connection may take to fetch its last bytes */
 };
 
 /* NULL: no memory, or no event loop to be had (errno says). */
@@ -47,10 +47,10 @@ struct net_turn_ops {
 };
 void net_set_turn(struct net *net, const struct net_turn_ops *ops, void *arg);
 
-void net_run(struct net *net);              /* turns until net_stop */
-void net_turn(struct net *net, bool wait);  /* one turn; wait: sleep until something happens */
+void net_run(struct net *net);             /* turns until net_stop */
+void net_turn(struct net *net, bool wait); /* one turn; wait: sleep until something happens */
 void net_stop(struct net *net);
-struct now net_now(const struct net *net);  /* read once or twice a turn */
+struct now net_now(const struct net *net); /* read once or twice a turn */
 
 /* ---- timers, wakes, signals --------------------------------------------------------------------------------------- */
 
@@ -67,6 +67,11 @@ bool net_timer_set(struct net *net, struct net_timer *t, monotime at);
 struct net_wake *net_wake_new(struct net *net, void (*fn)(void *arg, struct now now), void *arg);
 void net_wake_send(struct net_wake *w);
 void net_wake_free(struct net_wake *w);
+
+/* fn runs on the loop whenever `fd` is readable. The fd stays the caller's. */
+struct net_watch;
+struct net_watch *net_watch_new(struct net *net, int fd, void (*fn)(void *arg, struct now now), void *arg);
+void net_watch_free(struct net_watch *w);
 
 /* fn runs on the loop. Up to 8 signals. */
 bool net_on_signal(struct net *net, int signo, void (*fn)(void *arg, int signo), void *arg);
@@ -127,12 +132,12 @@ uint8_t *net_conn_reserve(struct net_conn *c, size_t n); /* n bytes to fill in b
 bool net_conn_write(struct net_conn *c, const void *bytes, size_t n);
 bool net_conn_write_borrowed(struct net_conn *c, const void *bytes, size_t n); /* not copied: valid to the turn's end */
 
-bool net_conn_is_full(struct net_conn *c);   /* having said so, `drained` is called when it is over */
+bool net_conn_is_full(struct net_conn *c); /* having said so, `drained` is called when it is over */
 bool net_conn_is_choked(const struct net_conn *c);
 size_t net_conn_unsent(const struct net_conn *c);
 monotime net_conn_heard(const struct net_conn *c); /* when bytes last came in; at first: when it was opened */
-bool net_conn_is_unread(const struct net_conn *c);  /* we do not read it now: choked, or memory for its frame is short */
-uint64_t net_conn_sent(const struct net_conn *c); /* bytes that the system took, ever: progress of a slow reader */
+bool net_conn_is_unread(const struct net_conn *c); /* we do not read it now: choked, or memory for its frame is short */
+uint64_t net_conn_sent(const struct net_conn *c);  /* bytes that the system took, ever: progress of a slow reader */
 
 /* net_conn_finish: send what is written, then close; input is thrown away from now on. net_conn_abort: close now. Both
    only begin it: `closed` comes later in the turn or in one of the next. */

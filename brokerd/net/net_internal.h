@@ -13,8 +13,8 @@ enum {
     NET_SIGNALS_MAX = 8,
     NET_UNCOUNTED_INPUT = 4096, /* of an incomplete frame, free of the common limit */
     NET_ACCEPTS_PER_TURN = 64,
-    NET_POOLED_OUTPUTS = 64,          /* turn outputs kept for reuse … */
-    NET_POOLED_OUTPUT_BYTES = 65536,  /* … unless their own bytes grew over this */
+    NET_POOLED_OUTPUTS = 64,         /* turn outputs kept for reuse … */
+    NET_POOLED_OUTPUT_BYTES = 65536, /* … unless their own bytes grew over this */
 };
 
 enum conn_state {

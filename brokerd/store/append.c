@@ -6,7 +6,7 @@
 
 static bool chunk_has_room(const struct chunk *c, uint64_t bytes)
 {
-    return c->end - c->start + bytes <= c->cap;
+    return c->end - c->base + bytes <= c->cap;
 }
 
 /* An open batch without records is taken back, as if it had never been begun. */
@@ -90,8 +90,10 @@ bool log_close(struct store *s, bool sync)
                               .segment = g->number,
                               .count = f->count,
                               .records_crc = f->crc};
-    uint8_t *bytes = f->chunk->bytes + (f->offset - f->chunk->start);
+    uint8_t *bytes = f->chunk->bytes + (f->offset - f->chunk->base);
     batch_head_put(bytes, &head);
+    /* The rest of the last block may be written too (log_write): nothing of what this memory held before. */
+    memset(bytes + head.length, 0, (size_t)(-(f->offset + head.length) & (WRITE_BLOCK_BYTES - 1)));
     p->w = (struct log_write){.file = g->file,
                               .offset = f->offset,
                               .bytes = bytes,
@@ -160,7 +162,7 @@ broker_error log_append(struct store *s, const uint8_t *record, uint32_t length,
     if (message && !index_add(s, s->log.active, record_queue(record), record_seq(record), get_u64(record + 24), c->end, length))
         return BROKER_NO_MEMORY;
 
-    uint8_t *to = c->bytes + (c->end - c->start);
+    uint8_t *to = c->bytes + (c->end - c->base);
     memset(to + padded - 8, 0, 8);
     memcpy(to, record, length);
     put_u32(to, length);

@@ -100,7 +100,7 @@ static void run(struct history *h, uint64_t steps)
         case 4: publish(h); break;
         case 5: settle(h); break;
         case 6:
-        case 7: store_flush(h->r.store, h->r.now); break;
+        case 7: store_flush(h->r.store, h->r.now); store_end_turn(h->r.store); break;
         case 8: store_tick(h->r.store, h->r.now); break;
         case 9: rig_write(&h->r); break;
         case 10: random_job(h); break;
@@ -171,6 +171,25 @@ static void end(struct history *h)
         test_disk_cut(h->r.disk, keep == 2 ? rig_random(&h->r) | 2 : keep);
 }
 
+static void on_line(void *arg, bool problem, const char *text)
+{
+    struct rig *r = arg;
+    size_t n = strlen(r->report);
+    snprintf(r->report + n, sizeof r->report - n, "%s%s\n", problem ? "! " : "", text);
+}
+
+/* A crash damages nothing: fsck must not call it that. */
+static void check_sound(struct history *h)
+{
+    struct test_disk *copy = test_disk_copy(h->r.disk);
+    struct store_report report = {on_line, &h->r};
+    struct fsck_result result;
+    h->r.report[0] = 0;
+    if (store_fsck(&test_disk_ops, copy, false, &report, &result) != BROKER_OK)
+        fail_msg("fsck after a crash:\n%s", h->r.report);
+    test_disk_free(copy);
+}
+
 /* Starts, some of them cut short themselves, until one succeeds. */
 static void start(struct history *h)
 {
@@ -186,6 +205,8 @@ static void start(struct history *h)
         h->r.disk->fail_at = 0;
         test_disk_cut(h->r.disk, chance(h, 2) ? rig_random(&h->r) | 2 : chance(h, 2));
     }
+    if (chance(h, 2))
+        check_sound(h);
     rig_must_open(&h->r);
     assert_int_equal(h->r.problems, 0);
 }

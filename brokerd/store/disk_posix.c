@@ -1,4 +1,5 @@
 /* struct disk_ops on a real directory. */
+#include "disk_posix.h"
 #include "store.h"
 
 #include <dirent.h>
@@ -16,7 +17,34 @@
 
 struct file {
     int fd;
+    int direct;         /* -1: none */
+    bool direct_is_set; /* tried */
 };
+
+int file_fd(const struct file *f)
+{
+    return f->fd;
+}
+
+int file_direct_fd(struct file *f)
+{
+    char path[32];
+    if (f->direct_is_set)
+        return f->direct;
+    f->direct_is_set = true;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", f->fd);
+    f->direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+    if (f->direct >= 0) /* what was written ahead is on disk; pages in memory would only have to be dropped one by one */
+        posix_fadvise(f->fd, 0, 0, POSIX_FADV_DONTNEED);
+    return f->direct;
+}
+
+void file_direct_drop(struct file *f)
+{
+    if (f->direct >= 0)
+        close(f->direct);
+    f->direct = -1;
+}
 
 struct posix_disk {
     int dir;
@@ -30,6 +58,8 @@ static int posix_open(void *disk, const char *name, bool create, struct file **o
     *out = NULL;
     if (!f)
         return ENOMEM;
+    f->direct = -1;
+    f->direct_is_set = false;
     do
         f->fd = openat(d->dir, name, O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0), 0600);
     while (f->fd < 0 && errno == EINTR);
@@ -45,6 +75,8 @@ static int posix_open(void *disk, const char *name, bool create, struct file **o
 static void posix_close(void *disk, struct file *f)
 {
     close(f->fd);
+    if (f->direct >= 0)
+        close(f->direct);
     free(f);
 }
 

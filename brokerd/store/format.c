@@ -67,14 +67,14 @@ void batch_head_put(uint8_t out[BATCH_HEAD_BYTES], const struct batch_head *head
     put_u32(out + 4, crc32c(0, out + 8, BATCH_HEAD_BYTES - 8));
 }
 
-bool batch_magic_at(const uint8_t *in)
+uint32_t batch_magic_word(void)
 {
-    return memcmp(in, batch_magic, 4) == 0;
+    return get_u32(batch_magic);
 }
 
 bool batch_head_get(const uint8_t in[BATCH_HEAD_BYTES], uint32_t segment, struct batch_head *head)
 {
-    if (!batch_magic_at(in) || get_u32(in + 4) != crc32c(0, in + 8, BATCH_HEAD_BYTES - 8))
+    if (memcmp(in, batch_magic, 4) != 0 || get_u32(in + 4) != crc32c(0, in + 8, BATCH_HEAD_BYTES - 8))
         return false;
     *head = (struct batch_head){.index = get_u64(in + 8),
                                 .durable = get_u64(in + 16),

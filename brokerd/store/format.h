@@ -61,7 +61,7 @@ struct batch_head {
 void batch_head_put(uint8_t out[BATCH_HEAD_BYTES], const struct batch_head *head);
 /* Does a batch head of this segment stand here? Its own CRC says so; nothing is said of its records. */
 bool batch_head_get(const uint8_t in[BATCH_HEAD_BYTES], uint32_t segment, struct batch_head *head);
-bool batch_magic_at(const uint8_t *in); /* 4 readable bytes */
+uint32_t batch_magic_word(void); /* a batch begins with these 4 bytes, as get_u32 reads them */
 /* Are all records of a batch there and whole? `batch` has head->length bytes. */
 bool batch_records_ok(const uint8_t *batch, const struct batch_head *head);
 

@@ -134,6 +134,35 @@ static broker_error adopt_files(struct recovery *r)
 
 /* ---- going on ---------------------------------------------------------------------------------------------------------------- */
 
+static int write_again(struct store *s, struct file *f, uint64_t from, uint64_t to)
+{
+    const struct disk_ops *ops = s->host.disk_ops;
+    size_t piece = to - from < FILL_STEP_BYTES ? (size_t)(to - from) : FILL_STEP_BYTES, got;
+    uint8_t *bytes = malloc(piece ? piece : 1);
+    int error = bytes ? 0 : ENOMEM;
+    while (!error && from < to) {
+        size_t n = to - from < piece ? (size_t)(to - from) : piece;
+        error = ops->read(s->host.disk, f, from, bytes, n, &got);
+        if (!error)
+            error = got == n ? ops->write(s->host.disk, f, from, bytes, n) : EIO;
+        from += n;
+    }
+    free(bytes);
+    return error;
+}
+
+/* A sync that failed may leave pages that can be read, count as written and are not on disk (Linux), and the process that
+   was told of it is gone: what nothing calls durable is written again, so that the sync to come covers it. */
+static int write_unclaimed_again(const struct recovery *r, const struct segment *g)
+{
+    for (size_t i = r->unclaimed_from; i < r->unclaimed_len; i++) {
+        const struct unclaimed *u = &r->unclaimed[i];
+        if (u->segment == g->number && u->offset < g->data_end)
+            return write_again(r->s, g->file, u->offset, g->data_end);
+    }
+    return 0;
+}
+
 /* Open what is not sealed, and sync it: it was read from the system's memory, perhaps, but not from the disk. */
 static broker_error open_log(struct recovery *r)
 {
@@ -151,6 +180,8 @@ static broker_error open_log(struct recovery *r)
             error = s->host.disk_ops->size(s->host.disk, g->file, &bytes);
         if (!error && bytes < g->file_bytes)
             error = s->host.disk_ops->allocate(s->host.disk, g->file, g->file_bytes);
+        if (!error)
+            error = write_unclaimed_again(r, g);
         if (!error)
             error = s->host.disk_ops->sync(s->host.disk, g->file);
         if (error)
@@ -227,7 +258,12 @@ static broker_error write_mark(struct recovery *r, uint32_t epoch)
     if (!g->first_index)
         g->first_index = head.index;
     g->last_index = head.index;
-    log_begin(s, g, r->offset + BATCH_HEAD_BYTES, epoch, head.index + 1);
+    uint64_t end = r->offset + BATCH_HEAD_BYTES;
+    size_t got, begun = (size_t)(end & (WRITE_BLOCK_BYTES - 1));
+    error = s->host.disk_ops->read(s->host.disk, g->file, end - begun, s->tail.begun, begun, &got);
+    if (error || got < begun)
+        return recover_error(r, error ? error : EIO, "read", "the log's end");
+    log_begin(s, g, end, epoch, head.index + 1);
     s->log.written = s->log.durable = s->log.last_sync = head.index;
     s->log.claimed = s->log.last_full = head.durable;
     return BROKER_OK;
@@ -317,5 +353,6 @@ broker_error store_open(struct store *s, struct engine *engine, struct now now, 
     scan_close(&r.scan);
     listing_release(&r.files);
     checkpoint_release_image(&r.checkpoint);
+    free(r.unclaimed);
     return error;
 }

@@ -6,6 +6,11 @@
 #include "scan.h"
 #include "store_internal.h"
 
+struct unclaimed { /* a batch that nothing read so far calls durable */
+    uint64_t index, offset;
+    uint32_t segment;
+};
+
 struct recovery {
     struct store *s;
     struct engine *engine;
@@ -23,6 +28,8 @@ struct recovery {
     uint64_t next_index;
     uint32_t epoch;
     uint64_t claimed; /* greatest index that something on disk says was durable */
+    struct unclaimed *unclaimed; /* owned; those from unclaimed_from on, in the log's order */
+    size_t unclaimed_from, unclaimed_len, unclaimed_cap;
     uint64_t batches, records;
     bool torn;
 };

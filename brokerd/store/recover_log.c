@@ -90,6 +90,28 @@ static broker_error apply_record(struct recovery *r, const uint8_t *record, uint
     return error;
 }
 
+/* Remember where what may not be on disk begins. */
+static bool note_unclaimed(struct recovery *r, uint64_t index)
+{
+    uint64_t durable = r->claimed > checkpoint_index(r) ? r->claimed : checkpoint_index(r);
+    while (r->unclaimed_from < r->unclaimed_len && r->unclaimed[r->unclaimed_from].index <= durable)
+        r->unclaimed_from++;
+    if (r->unclaimed_from == r->unclaimed_len)
+        r->unclaimed_from = r->unclaimed_len = 0;
+    if (index <= durable)
+        return true;
+    if (r->unclaimed_len == r->unclaimed_cap) {
+        size_t cap = r->unclaimed_cap ? r->unclaimed_cap * 2 : 64;
+        struct unclaimed *unclaimed = realloc(r->unclaimed, cap * sizeof *unclaimed);
+        if (!unclaimed)
+            return false;
+        r->unclaimed = unclaimed;
+        r->unclaimed_cap = cap;
+    }
+    r->unclaimed[r->unclaimed_len++] = (struct unclaimed){index, r->offset, r->segment->number};
+    return true;
+}
+
 static broker_error apply_batch(struct recovery *r, const struct batch_head *head, const uint8_t *batch)
 {
     bool known = head->index <= checkpoint_index(r);
@@ -108,6 +130,8 @@ static broker_error apply_batch(struct recovery *r, const struct batch_head *hea
     r->epoch = head->epoch;
     r->next_index = head->index + 1;
     r->claimed = head->durable > r->claimed ? head->durable : r->claimed;
+    if (!note_unclaimed(r, head->index))
+        return BROKER_NO_MEMORY;
     r->offset += head->length;
     g->data_end = r->offset;
     return BROKER_OK;

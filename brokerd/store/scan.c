@@ -86,6 +86,7 @@ enum scan_found scan_batch(struct scan *c, uint64_t offset, struct batch_head *h
 
 uint64_t scan_find(struct scan *c, uint64_t from, uint64_t to, struct batch_head *head)
 {
+    const uint32_t magic = batch_magic_word();
     c->error = 0;
     if (to > c->file_bytes)
         to = c->file_bytes;
@@ -96,7 +97,7 @@ uint64_t scan_find(struct scan *c, uint64_t from, uint64_t to, struct batch_head
             return UINT64_MAX;
         size_t at = 0;
         for (; at + BATCH_HEAD_BYTES <= n; at += 8) {
-            if (batch_magic_at(bytes + at) && batch_head_get(bytes + at, c->segment, head))
+            if (get_u32(bytes + at) == magic && batch_head_get(bytes + at, c->segment, head))
                 return from + at;
         }
         from += at;

@@ -11,7 +11,7 @@ static const struct store_options defaults = {.segment_bytes = 64 << 20,
                                               .spare_bytes = 256 << 20,
                                               .sync_interval_ms = 1000,
                                               .clean_below_percent = 30,
-                                              .checkpoint_bytes = 64 << 20};
+                                              .checkpoint_bytes = 16 << 20};
 
 static void set_defaults(struct store_options *o)
 {

@@ -46,7 +46,13 @@ void disk_posix_close(void *disk);
 
 /* ---- who writes and who works --------------------------------------------------------------------------------------- */
 
-struct log_write { /* one batch, contiguous in memory until it is reported done */
+#define WRITE_BLOCK_BYTES 4096u
+/*
+ * One batch, contiguous in memory until it is reported done. `bytes` mirror the file by whole blocks: bytes - offset %
+ * WRITE_BLOCK_BYTES is aligned, and from there to the end of the batch's last block memory may be read and written to the
+ * file as well (before the batch it holds what the file holds; behind it zeros or what comes next).
+ */
+struct log_write {
     struct file *file;
     uint64_t offset;
     const uint8_t *bytes;
@@ -84,7 +90,7 @@ struct store_options {
     uint64_t spare_bytes;          /* recycled segments kept for reuse, at most; default 256 MiB */
     uint32_t sync_interval_ms;     /* for DURABILITY_WRITTEN records; default 1000 */
     uint32_t clean_below_percent;  /* a sealed segment with less live bytes than this is cleaned; default 30 */
-    uint64_t checkpoint_bytes;     /* log written between checkpoints; default 64 MiB */
+    uint64_t checkpoint_bytes;     /* log written between checkpoints (at least twice their size); default 16 MiB */
     bool plant_seal_early;         /* a planted bug for the simulation to find: footers and checkpoints do not wait for the log */
 };
 

@@ -136,13 +136,14 @@ struct prepared { /* a segment with its number and head, not yet part of the log
 
 /* ---- the log (append.c, tail.c) --------------------------------------------------------------------------------------- */
 
-struct chunk { /* mirrors bytes [start, end) of a segment */
+struct chunk { /* mirrors bytes [base, end) of a segment; from `start` on they are this chunk's own */
     TAILQ_ENTRY(chunk) link;
     uint32_t segment;
     uint32_t unwritten; /* batches not reported written, the filling one included */
+    uint64_t base;      /* start of the block that `start` is in: whole blocks can be written from here */
     uint64_t start, end;
-    size_t cap;
-    uint8_t *bytes; /* owned */
+    size_t cap;     /* whole blocks, counted from base */
+    uint8_t *bytes; /* owned, aligned to a block; bytes[0] is at `base` */
 };
 TAILQ_HEAD(chunk_list, chunk);
 
@@ -184,6 +185,7 @@ struct log_state {
 };
 
 struct tail_cache {
+    uint8_t begun[WRITE_BLOCK_BYTES]; /* of the block in which the log went on at start-up: what is before that place */
     struct chunk_list chunks; /* in the log's order */
     struct chunk_list spare, gone;
     uint32_t spare_len;

@@ -8,7 +8,7 @@ static size_t chunk_bytes(const struct store *s)
         bytes = s->options.segment_bytes / 4;
     if (bytes > CHUNK_BYTES)
         bytes = CHUNK_BYTES;
-    return bytes < 16 << 10 ? 16 << 10 : (size_t)bytes;
+    return bytes < 16 << 10 ? 16 << 10 : (size_t)bytes & ~(size_t)(WRITE_BLOCK_BYTES - 1);
 }
 
 static void chunk_free(struct chunk *c)
@@ -20,6 +20,7 @@ static void chunk_free(struct chunk *c)
 static struct chunk *chunk_new(struct store *s, size_t at_least)
 {
     size_t cap = chunk_bytes(s);
+    at_least = (at_least + WRITE_BLOCK_BYTES - 1) & ~(size_t)(WRITE_BLOCK_BYTES - 1);
     struct chunk *c = TAILQ_FIRST(&s->tail.spare);
     if (at_least <= cap && c) {
         TAILQ_REMOVE(&s->tail.spare, c, link);
@@ -30,7 +31,7 @@ static struct chunk *chunk_new(struct store *s, size_t at_least)
     if (!c)
         return NULL;
     c->cap = at_least > cap ? at_least : cap;
-    c->bytes = malloc(c->cap);
+    c->bytes = aligned_alloc(WRITE_BLOCK_BYTES, c->cap);
     if (!c->bytes) {
         free(c);
         return NULL;
@@ -38,14 +39,27 @@ static struct chunk *chunk_new(struct store *s, size_t at_least)
     return c;
 }
 
+/* What the block that the chunk begins in holds already: from the chunk before, or from start-up. */
+static void take_over_block(struct store *s, struct chunk *c, size_t begun)
+{
+    const struct chunk *before = TAILQ_LAST(&s->tail.chunks, chunk_list);
+    if (before && before->segment == c->segment && before->end == c->start && before->base <= c->base)
+        memcpy(c->bytes, before->bytes + (c->base - before->base), begun);
+    else
+        memcpy(c->bytes, s->tail.begun, begun);
+}
+
 struct chunk *tail_new(struct store *s, uint32_t segment, uint64_t start, size_t at_least)
 {
-    struct chunk *c = chunk_new(s, at_least);
+    size_t begun = (size_t)(start & (WRITE_BLOCK_BYTES - 1));
+    struct chunk *c = chunk_new(s, begun + at_least);
     if (!c)
         return NULL;
     c->segment = segment;
     c->unwritten = 0;
+    c->base = start - begun;
     c->start = c->end = start;
+    take_over_block(s, c, begun);
     TAILQ_INSERT_TAIL(&s->tail.chunks, c, link);
     s->tail.bytes += c->cap;
     return c;
@@ -67,7 +81,7 @@ const uint8_t *tail_find(struct store *s, uint32_t segment, uint64_t offset)
             return NULL;
         s->tail.hint = c;
     }
-    return c->bytes + (offset - c->start);
+    return c->bytes + (offset - c->base);
 }
 
 /* Readers may have borrowed from a chunk in this turn: what is let go is freed when the turn ends. */

@@ -5,7 +5,7 @@
 
 #include "history.h"
 
-#define CONNS 3u
+#define CONNS      3u
 #define CONN_DRAIN 7u
 
 static struct rng *rng_of(struct history *h)
@@ -25,7 +25,7 @@ static struct name name_of(const char *text)
 
 /* ---- publishing --------------------------------------------------------------------------------------------------------- */
 
-static uint8_t scratch[64 << 10];
+static uint8_t scratch[80 << 10];
 static const uint8_t one_header[] = {0x81, 0xa1, 'n', 0xa1, 'v'}; /* msgpack {"n": "v"} */
 
 static void spec_of(const struct op_record *r, struct record_spec *spec)
@@ -83,8 +83,24 @@ static uint32_t body_len_of(struct history *h)
 {
     struct rng *rng = rng_of(h);
     if (rng_percent(rng, h->large_percent))
-        return (uint32_t)rng_below(rng, 20000);
+        return (uint32_t)(rng_percent(rng, 3) ? BODY_TOO_LARGE : rng_below(rng, 20000));
     return (uint32_t)(rng_percent(rng, 20) ? rng_below(rng, 3000) : rng_below(rng, 200));
+}
+
+/* The connection broke before the confirm came: the same numbers again, stored or not, while the first are on their way. */
+static void producer_resend(struct history *h, struct producer *p)
+{
+    struct rng *rng = rng_of(h);
+    struct model_queue *q = &model_of(h)->queues[p->queue];
+    uint64_t kept = p->recent_count < PRODUCER_RECENT ? p->recent_count : PRODUCER_RECENT;
+    if (kept == 0 || p->incarnation != q->incarnation || !q->exists || p->retry_count != 0)
+        return;
+    uint64_t at = p->recent_count - rng_between(rng, 1, kept);
+    struct op *op = op_new(model_of(h), COMMAND_PUBLISH, p->queue, 0);
+    op->sync = p->sync;
+    for (uint64_t n = rng_between(rng, 1, 6); n > 0 && at < p->recent_count; n--, at++)
+        op->u.records[op->count++] = p->recent[at % PRODUCER_RECENT];
+    send_publish(h, op);
 }
 
 static void producer_publish(struct history *h, struct producer *p)
@@ -94,6 +110,7 @@ static void producer_publish(struct history *h, struct producer *p)
     if (p->incarnation != q->incarnation) { /* another queue by now: what was meant for the old one is pointless */
         p->incarnation = q->incarnation;
         p->retry_count = 0;
+        p->recent_count = 0;
     }
     if (!q->exists)
         return;
@@ -112,6 +129,8 @@ static void producer_publish(struct history *h, struct producer *p)
                                                             .number = p->next_number++,
                                                             .body_len = body_len_of(h)};
     }
+    for (uint32_t i = 0; i < op->count; i++)
+        p->recent[p->recent_count++ % PRODUCER_RECENT] = op->u.records[i];
     send_publish(h, op);
 }
 
@@ -139,6 +158,10 @@ void client_remember_unanswered(struct history *h)
 void client_publish(struct history *h)
 {
     struct rng *rng = rng_of(h);
+    if (rng_percent(rng, 10)) {
+        producer_resend(h, &h->producers[rng_below(rng, PRODUCERS)]);
+        return;
+    }
     if (rng_percent(rng, 60)) {
         producer_publish(h, &h->producers[rng_below(rng, PRODUCERS)]);
         return;
@@ -230,8 +253,7 @@ static void lease_somewhere(struct history *h)
     op->conn = rng_between(rng, 1, CONNS);
     op->u.lease.lease_ms = rng_percent(rng, 30) ? 0 : (uint32_t)rng_between(rng, 20, 3000);
     op->u.lease.max_messages = (uint32_t)(rng_percent(rng, 10) ? rng_between(rng, 1, 100) : rng_between(rng, 1, 10));
-    struct command c = {
-        .type = COMMAND_LEASE, .queue = name_of(q->name), .group = name_of(q->groups[group].name)};
+    struct command c = {.type = COMMAND_LEASE, .queue = name_of(q->name), .group = name_of(q->groups[group].name)};
     c.u.lease.lease_ms = op->u.lease.lease_ms;
     c.u.lease.max_messages = op->u.lease.max_messages;
     c.u.lease.max_bytes = rng_percent(rng, 20) ? 1000 : 1u << 20;
@@ -270,8 +292,8 @@ void client_consume(struct history *h)
         unsubscribe(h, s);
     else if (what < 68)
         client_disconnect(h, conn);
-    else if (what < 70 && s->live) /* of a connection without subscriptions it would not be remembered */
-        hold(h, COMMAND_HOLD, s->conn);
+    else if (what < 70)
+        hold(h, COMMAND_HOLD, conn);
     else if (what < 73)
         h->world.output_room = (uint32_t)rng_between(rng, 1, 5);
     else
@@ -368,7 +390,7 @@ static void administer_group(struct history *h, uint32_t queue, enum command_typ
     struct command c = {0};
     c.u.group.start = (broker_start)rng_below(rng, 4);
     if (c.u.group.start == BROKER_START_SEQ)
-        c.u.group.value = rng_below(rng, q->count + 3);
+        c.u.group.value = 1 + rng_below(rng, q->count + 3);
     else if (c.u.group.start == BROKER_START_TIME)
         c.u.group.value = q->count ? q->messages[rng_below(rng, q->count)].time_ms : 5;
     client_control(h, type, queue, group, &c);
@@ -443,6 +465,12 @@ void client_drain(struct history *h)
             client_disconnect(h, CONN_DRAIN);
         }
     }
-    if (!world_is_dying(w))
-        model_check_drained(m);
+    if (world_is_dying(w))
+        return;
+    model_check_drained(m);
+    struct engine_stats stats;
+    engine_get_stats(w->engine, &stats);
+    if (stats.leased != 0 || stats.subscriptions != 0)
+        model_fail(m, "%llu leases and %llu subscriptions are left over", (unsigned long long)stats.leased,
+                   (unsigned long long)stats.subscriptions);
 }

@@ -5,10 +5,10 @@
 
 #include "scripts.h"
 
-#define ALL_CHOICES_MAX 1024u     /* up to so many subsets of a cut are all tried, of more a sample */
-#define RECOVERY_CHOICES_MAX 24u  /* of a cut during recovery */
-#define RECOVERY_CUTS_EVERY 64u   /* each so manieth state is recovered with a cut at every disk call */
-#define DRAIN_EVERY 16u
+#define ALL_CHOICES_MAX      1024u /* up to so many subsets of a cut are all tried, of more a sample */
+#define RECOVERY_CHOICES_MAX 24u   /* of a cut during recovery */
+#define RECOVERY_CUTS_EVERY  64u   /* each so manieth state is recovered with a cut at every disk call */
+#define DRAIN_EVERY          16u
 
 struct seen { /* a set of hashes */
     uint64_t *slots;

@@ -25,10 +25,20 @@ static void history_setup(struct history *h, uint64_t seed, const struct history
     h->large_percent = (uint32_t)(rng_percent(rng, 50) ? 0 : rng_between(rng, 1, 30));
     h->control_percent = (uint32_t)rng_between(rng, 1, 12);
     h->fault_percent = rng_percent(rng, 15) ? 3 : 0;
+    w->disk->failed_sync_drops = rng_percent(rng, 50);
     h->idempotence = rng_percent(rng, 30);
     static const uint64_t limits[] = {0, 0, 512 << 10, 1 << 20};
     w->disk->capacity = limits[rng_below(rng, 4)];
-    w->model.may_refuse = w->disk->capacity != 0 || h->fault_percent != 0;
+    if (w->disk->capacity && rng_percent(rng, 50)) { /* the same by configuration */
+        w->store_options.max_disk_bytes = w->disk->capacity;
+        w->disk->capacity = 0;
+    }
+    if (rng_percent(rng, 20))
+        w->store_options.window_bytes = 40 << 10;
+    w->store_options.tail_cache_bytes = (uint64_t)rng_between(rng, 4, 256) << 10;
+    w->store_options.read_cache_bytes = (uint64_t)rng_between(rng, 16, 256) << 10;
+    w->model.may_refuse = w->disk->capacity || w->store_options.max_disk_bytes || h->fault_percent ||
+                          w->store_options.window_bytes < 1 << 20;
     w->engine_options.producer_ttl_ms = 1000000000000u;
     w->store_options.clean_below_percent = (uint32_t)(rng_percent(rng, 50) ? 30 : 70);
     w->store_options.spare_bytes = rng_percent(rng, 50) ? 256 << 10 : 64 << 10;
@@ -66,7 +76,8 @@ static bool recover_again(struct history *h)
         if (!engine_snapshot(w->engine, &second))
             abort();
         if (first.len != second.len || memcmp(first.bytes, second.bytes, first.len) != 0)
-            model_fail(&w->model, "recovering twice gave two different states (%zu and %zu bytes)", first.len, second.len);
+            model_fail(&w->model, "recovering twice gave two different states (%zu and %zu bytes)", first.len,
+                       second.len);
     }
     buf_release(&first);
     buf_release(&second);
@@ -95,8 +106,10 @@ static void history_start(struct history *h)
             return;
         if (tries > 2)
             w->disk->fault.call = DISK_CALL_NONE;
-        if (tries > 6 && w->disk->capacity) /* down to the last byte: somebody makes room */
-            w->disk->capacity += 256 << 10;
+        if (tries > 6) { /* down to the last byte: somebody makes room */
+            w->disk->capacity += w->disk->capacity ? 256 << 10 : 0;
+            w->store_options.max_disk_bytes += w->store_options.max_disk_bytes ? 256 << 10 : 0;
+        }
         if (tries > 20) {
             model_fail(&w->model, "the broker does not start: %s", w->report);
             return;
@@ -109,10 +122,33 @@ static void history_start(struct history *h)
         history_die(h);
 }
 
+/* The newest of two checkpoints is damaged at rest: that costs nothing. */
+static void damage_checkpoint(struct history *h)
+{
+    const struct directory *dir = &h->world.disk->synced;
+    struct dir_entry newest = {.inode = NULL};
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < dir->count; i++) {
+        const struct dir_entry *e = &dir->entries[i];
+        if (strncmp(e->name, "checkpoint-", 11) != 0 || strstr(e->name, ".tmp"))
+            continue;
+        count++;
+        if (!newest.inode || strcmp(e->name, newest.name) > 0)
+            newest = *e;
+    }
+    if (count < 2 || newest.inode->pending_count != 0)
+        return;
+    model_trace(&h->world.model, "damaged %s", newest.name);
+    simdisk_flip(newest.inode, rng_below(&h->world.rng, newest.inode->size * 8));
+}
+
 static void history_die(struct history *h)
 {
+    bool power = rng_percent(&h->world.rng, 60);
     client_remember_unanswered(h);
-    world_die(&h->world, rng_percent(&h->world.rng, 60));
+    world_die(&h->world, power);
+    if (power && rng_percent(&h->world.rng, 5))
+        damage_checkpoint(h);
     history_start(h);
 }
 
@@ -147,7 +183,9 @@ static void pass_some_time(struct history *h)
 {
     struct rng *rng = &h->world.rng;
     uint64_t what = rng_below(rng, 100);
-    world_pass_time(&h->world, what < 60 ? rng_below(rng, 20) : what < 95 ? rng_below(rng, 1000) : rng_below(rng, 20000));
+    world_pass_time(&h->world, what < 60   ? rng_below(rng, 20)
+                               : what < 95 ? rng_below(rng, 1000)
+                                           : rng_below(rng, 20000));
     if (rng_percent(rng, 1))
         h->world.now.wall.ms += rng_below(rng, 3600000); /* somebody set the clock */
 }
@@ -188,6 +226,27 @@ static void create_some_queues(struct history *h)
         client_administer(h);
 }
 
+/* One bit of a stopped broker's files is flipped: the start is refused, or all is there, or what is not is called damaged. */
+static void flip_one_bit(struct history *h)
+{
+    static struct world probe; /* a copy: the history itself goes on undamaged */
+    struct world *w = &h->world;
+    probe = *w;
+    probe.disk = simdisk_copy(w->disk);
+    model_copy(&probe.model, &w->model);
+    const struct dir_entry *e = &probe.disk->current.entries[rng_below(&w->rng, probe.disk->current.count)];
+    uint64_t bit = rng_below(&w->rng, e->inode->size * 8 + 1);
+    if (bit < e->inode->size * 8 && e->inode->pending_count == 0) {
+        model_trace(&w->model, "flipped bit %llu of %s", (unsigned long long)bit, e->name);
+        simdisk_flip(e->inode, bit);
+        probe.damaged = true;
+        if (world_start(&probe))
+            world_observe(&probe, true);
+    }
+    memcpy(w->model.failure, probe.model.failure, sizeof(w->model.failure));
+    world_release(&probe);
+}
+
 /* Quiet at last: nothing may be missing, and an orderly stop brings all of it back. */
 static void history_finish(struct history *h)
 {
@@ -195,7 +254,12 @@ static void history_finish(struct history *h)
     w->disk->cut_after = 0;
     w->disk->fault.call = DISK_CALL_NONE;
     w->disk->capacity = 0;
-    if (!world_settle(w))
+    if (w->store_options.max_disk_bytes) {
+        w->store_options.max_disk_bytes = 0;
+        history_die(h);
+        w->disk->cut_after = 0;
+    }
+    if (!history_is_over(h) && !world_settle(w))
         model_fail(&w->model, "the store does not come to rest");
     if (world_is_dying(w) && !history_is_over(h))
         history_die(h);
@@ -208,7 +272,9 @@ static void history_finish(struct history *h)
         return;
     client_remember_unanswered(h);
     world_die(w, false);
-    if (world_start(w))
+    for (uint32_t flips = 0; flips < 4 && !history_is_over(h); flips++)
+        flip_one_bit(h);
+    if (!history_is_over(h) && world_start(w))
         world_observe(w, true);
 }
 

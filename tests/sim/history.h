@@ -9,15 +9,18 @@
 
 #include "world.h"
 
-#define PRODUCERS 4u
+#define PRODUCERS        4u
 #define PRODUCER_RETRIES 64u
+#define PRODUCER_RECENT  32u
 
 struct producer { /* numbers its publishes to one queue; retries what a crash left unanswered, in order */
     uint64_t id, next_number;
     uint32_t queue, incarnation;
     struct op_record retries[PRODUCER_RETRIES];
-    broker_sync sync;
     uint32_t retry_count;
+    struct op_record recent[PRODUCER_RECENT]; /* a ring of what was sent last: its confirm may get lost on the way */
+    uint64_t recent_count;
+    broker_sync sync;
 };
 
 struct history {
@@ -25,10 +28,10 @@ struct history {
     struct producer producers[PRODUCERS];
     uint64_t next_publish;
     uint32_t next_stream;
-    uint32_t steps, queues; /* of this seed */
+    uint32_t steps, queues;                                                              /* of this seed */
     uint32_t publish_weight, consume_weight, settle_weight, time_weight, machine_weight; /* how often what happens */
     uint32_t crash_permille, large_percent, control_percent, fault_percent;
-    bool idempotence;       /* compare two recoveries of the same disk at times */
+    bool idempotence; /* compare two recoveries of the same disk at times */
     uint32_t step;
 };
 

@@ -21,7 +21,8 @@ static const char usage_text[] =
     "  --enumerate        every crash of short histories instead of random ones\n"
     "  --states N         ... until so many different crashed disks were recovered (default 100000)\n"
     "  --variant V        ... of this variant alone\n"
-    "  --plant BUG        skip-sync: a sync that does nothing; seal-early: a footer written before its records are durable\n"
+    "  --plant BUG        skip-sync: a sync that does nothing; seal-early: a footer written before its records are "
+    "durable\n"
     "  --expect-bug BUG   plant it, and succeed only if it is found\n"
     "  --seconds N        stop after so long\n";
 
@@ -57,7 +58,9 @@ static double seconds_so_far(void)
 
 static const char *bug_option(void)
 {
-    return options.bug == BUG_SKIP_SYNC ? " --plant skip-sync" : options.bug == BUG_SEAL_EARLY ? " --plant seal-early" : "";
+    return options.bug == BUG_SKIP_SYNC    ? " --plant skip-sync"
+           : options.bug == BUG_SEAL_EARLY ? " --plant seal-early"
+                                           : "";
 }
 
 static char again[160]; /* how to come back to what runs now: said if it ends in an assertion or a signal */
@@ -91,10 +94,10 @@ static void add_up(struct history_result *sum, const struct history_result *r)
 static void print_sum(uint64_t seeds, const struct history_result *sum)
 {
     printf("%" PRIu64 " seeds in %.1f s: %" PRIu64 " starts (%" PRIu64 " failed midway) after %" PRIu64
-           " power cuts and %" PRIu64 " kills; %" PRIu64 " delivered, %" PRIu64 " settled, %" PRIu64 " duplicates, %" PRIu64
-           " refused, %" PRIu64 " unconfirmed lost; %" PRIu64 " disk changes\n",
-           seeds, seconds_so_far(), sum->starts, sum->broken_starts, sum->cuts, sum->kills, sum->delivered, sum->settled,
-           sum->duplicates, sum->refused, sum->lost, sum->disk_calls);
+           " power cuts and %" PRIu64 " kills; %" PRIu64 " delivered, %" PRIu64 " settled, %" PRIu64
+           " duplicates, %" PRIu64 " refused, %" PRIu64 " unconfirmed lost; %" PRIu64 " disk changes\n",
+           seeds, seconds_so_far(), sum->starts, sum->broken_starts, sum->cuts, sum->kills, sum->delivered,
+           sum->settled, sum->duplicates, sum->refused, sum->lost, sum->disk_calls);
 }
 
 static bool run_seeds(void)
@@ -107,10 +110,11 @@ static bool run_seeds(void)
     uint64_t done = 0;
     for (; done < options.seeds && !time_is_up(); done++) {
         uint64_t seed = options.from + done;
-        snprintf(again, sizeof(again), "crashed; run again with: sim --seed %" PRIu64 " --trace%s\n", seed, bug_option());
+        snprintf(again, sizeof(again), "crashed; run again with: sim --seed %" PRIu64 " --trace%s\n", seed,
+                 bug_option());
         if (!history_run(seed, &how, &r)) {
-            printf("seed %" PRIu64 ", step %u of %u: %s\nrun again with: sim --seed %" PRIu64 " --trace%s\n", seed, r.step,
-                   r.steps, r.failure, seed, bug_option());
+            printf("seed %" PRIu64 ", step %u of %u: %s\nrun again with: sim --seed %" PRIu64 " --trace%s\n", seed,
+                   r.step, r.steps, r.failure, seed, bug_option());
             return false;
         }
         add_up(&sum, &r);
@@ -154,8 +158,8 @@ static bool run_enumeration(void)
     struct enumerate_result r;
     bool kept = enumerate_run(&how, &r, enumeration_progress);
     if (!kept)
-        printf("variant %" PRIu64 ", cut after disk call %" PRIu64 ": %s\nrun again with: sim --enumerate --variant %" PRIu64
-               " --trace%s\n",
+        printf("variant %" PRIu64 ", cut after disk call %" PRIu64
+               ": %s\nrun again with: sim --enumerate --variant %" PRIu64 " --trace%s\n",
                r.variant, r.cut_after, r.failure, r.variant, bug_option());
     print_enumeration(&r);
     return kept;
@@ -187,9 +191,9 @@ static enum bug bug_named(const char *name)
 static void parse(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"seeds", 1, NULL, 'n'},    {"from", 1, NULL, 'f'},       {"seed", 1, NULL, 's'},    {"trace", 0, NULL, 't'},
-        {"states", 1, NULL, 'S'},   {"enumerate", 0, NULL, 'e'},  {"plant", 1, NULL, 'p'},   {"variant", 1, NULL, 'v'},
-        {"seconds", 1, NULL, 'T'},  {"expect-bug", 1, NULL, 'x'}, {"help", 0, NULL, 'h'},    {NULL, 0, NULL, 0},
+        {"seeds", 1, NULL, 'n'},   {"from", 1, NULL, 'f'},       {"seed", 1, NULL, 's'},  {"trace", 0, NULL, 't'},
+        {"states", 1, NULL, 'S'},  {"enumerate", 0, NULL, 'e'},  {"plant", 1, NULL, 'p'}, {"variant", 1, NULL, 'v'},
+        {"seconds", 1, NULL, 'T'}, {"expect-bug", 1, NULL, 'x'}, {"help", 0, NULL, 'h'},  {NULL, 0, NULL, 0},
     };
     int c, at = 0;
     while ((c = getopt_long(argc, argv, "h", known, &at)) != -1) {

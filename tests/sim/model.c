@@ -57,7 +57,8 @@ void model_copy(struct model *to, const struct model *from)
         struct model_queue *q = &to->queues[i];
         q->messages = copy_of(q->messages, q->count * sizeof(*q->messages), q->cap * sizeof(*q->messages));
         for (uint32_t g = 0; g < MODEL_GROUPS; g++)
-            q->groups[g].slots = copy_of(q->groups[g].slots, q->count * sizeof(struct slot), q->cap * sizeof(struct slot));
+            q->groups[g].slots =
+                copy_of(q->groups[g].slots, q->count * sizeof(struct slot), q->cap * sizeof(struct slot));
     }
     to->ops = copy_of(from->ops, from->op_count * sizeof(*from->ops), from->op_cap * sizeof(*from->ops));
     for (uint32_t i = from->first_open; i < from->op_count; i++) {
@@ -100,9 +101,9 @@ void model_trace(const struct model *m, const char *format, ...)
 const char *model_op_name(enum command_type type)
 {
     static const char *const names[COMMAND_TYPES] = {
-        "publish", "subscribe", "unsubscribe", "credit", "hold",   "unhold", "lease",    "ack",          "nack",         "extend", "create",
-        "alter",   "delete",    "pause",       "resume", "purge",  "list",   "describe", "group create", "group delete", "seek",   "barrier",
-        "close"};
+        "publish", "subscribe", "unsubscribe",  "credit",       "hold",   "unhold",  "lease",  "ack",
+        "nack",    "extend",    "create",       "alter",        "delete", "pause",   "resume", "purge",
+        "list",    "describe",  "group create", "group delete", "seek",   "barrier", "close"};
     return type < COMMAND_TYPES ? names[type] : "?";
 }
 
@@ -201,7 +202,8 @@ void model_check_bytes(struct model *m, const struct model_queue *q, uint64_t se
         return;
     }
     const struct model_message *msg = &q->messages[seq - 1];
-    if (record_seq(record) != seq || record_hash(record) != msg->hash || get_u32(record + 4) != (uint32_t)(msg->hash >> 32))
+    if (record_seq(record) != seq || record_hash(record) != msg->hash ||
+        get_u32(record + 4) != (uint32_t)(msg->hash >> 32))
         model_fail(m, "wrong bytes: %s seq %llu is not what was published", q->name, (unsigned long long)seq);
 }
 
@@ -313,12 +315,15 @@ static void op_refused(struct model *m, struct op *op, const char *text)
     if (!text)
         model_fail(m, "%s failed with %s and without a text", model_op_name(op->type), broker_error_name(op->error));
     if (refusal_is_plain(op->error) && !m->may_refuse)
-        model_fail(m, "%s refused with %s for no reason: %s", model_op_name(op->type), broker_error_name(op->error), text);
+        model_fail(m, "%s refused with %s for no reason: %s", model_op_name(op->type), broker_error_name(op->error),
+                   text);
     const struct model_queue *q = &m->queues[op->queue];
     bool going = m->current && (m->current->type == COMMAND_QUEUE_DELETE || m->current->type == COMMAND_GROUP_DELETE);
-    if (!going && q->exists && (op->error == BROKER_QUEUE_NOT_FOUND ||
-                                (op->error == BROKER_GROUP_NOT_FOUND && q->groups[op->group].exists)))
+    if (!going && q->exists &&
+        (op->error == BROKER_QUEUE_NOT_FOUND || (op->error == BROKER_GROUP_NOT_FOUND && q->groups[op->group].exists)))
         model_fail(m, "%s: %s", model_op_name(op->type), text);
+    if (op->error == BROKER_INVALID_ARGUMENT && op->type != COMMAND_GROUP_DELETE) /* a queue keeps one group */
+        model_fail(m, "%s refused with INVALID_ARGUMENT: %s", model_op_name(op->type), text);
     if (op->error == BROKER_MALFORMED || op->error == BROKER_UNKNOWN_COMMAND || op->error == BROKER_INTERNAL)
         model_fail(m, "%s refused with %s: %s", model_op_name(op->type), broker_error_name(op->error), text);
 }
@@ -350,7 +355,7 @@ void model_completed(struct model *m, const struct completion *c)
     if (op->type == COMMAND_PUBLISH)
         publish_completed(m, op, c);
     else if (op->type == COMMAND_ACK || op->type == COMMAND_NACK || op->type == COMMAND_EXTEND) {
-        if (op->submitting) /* answered at once: take effect first */
+        if (op->submitting && !c->error) /* answered at once: take effect first */
             settle_applied(m, op);
         settle_completed(m, op, c);
     } else if (op->type == COMMAND_LEASE && !c->error)

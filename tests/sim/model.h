@@ -16,11 +16,13 @@
 
 #include "rng.h"
 
-#define MODEL_QUEUES 5u
-#define MODEL_GROUPS 4u
+#define MODEL_QUEUES        5u
+#define MODEL_GROUPS        4u
 #define MODEL_SUBSCRIPTIONS 12u
-#define OP_RECORDS 16u
-#define OP_RECEIPTS 64u
+#define CONNS_MAX           8u
+#define OP_RECORDS          16u
+#define BODY_TOO_LARGE      70000u /* more than a segment holds */
+#define OP_RECEIPTS         64u
 
 enum survives { SURVIVES_NOTHING, SURVIVES_KILL, SURVIVES_POWER };
 
@@ -45,12 +47,12 @@ enum slot_state {
 
 struct slot { /* one message in one group */
     enum slot_state state;
-    enum survives settled; /* how well, if SETTLED */
+    enum survives settled;  /* how well, if SETTLED */
     enum slot_state before; /* while a seek is in flight: what it was without it */
     bool leased, first_done;
-    uint32_t attempts;      /* of the last delivery since the start of the process; 0: none */
-    uint32_t deliveries;    /* ever: no attempt count may be above */
-    uint32_t nacked_kill, nacked_power; /* attempts that confirmed nacks promise to remember */
+    uint32_t attempts;                          /* of the last delivery since the start of the process; 0: none */
+    uint32_t deliveries;                        /* ever: no attempt count may be above */
+    uint32_t nacked_kill, nacked_power;         /* attempts that confirmed nacks promise to remember */
     uint64_t due_ms, due_kill_ms, due_power_ms; /* wall: not before, by a nack submitted / confirmed */
     uint64_t receipt, deadline_ms;
     uint64_t conn;
@@ -59,8 +61,8 @@ struct slot { /* one message in one group */
 
 struct model_group {
     char name[16];
-    bool exists, was; /* now, and before the control operation in flight */
-    bool seeking;     /* a seek is in flight: see slot.before */
+    bool exists, was;   /* now, and before the control operation in flight */
+    bool seeking;       /* a seek is in flight: see slot.before */
     struct slot *slots; /* by seq - 1 */
     uint32_t moves;     /* created or moved so often: settles that were in flight meant another position */
     uint64_t top_first; /* greatest seq delivered for the first time */
@@ -73,7 +75,7 @@ struct model_queue {
     uint32_t incarnation;
     broker_queue_settings settings, settings_was;
     bool paused, paused_was;
-    uint32_t control; /* correlation of the control operation in flight; 0: none */
+    uint32_t control;               /* correlation of the control operation in flight; 0: none */
     struct model_message *messages; /* by seq - 1 */
     uint64_t count, cap;
     struct model_group groups[MODEL_GROUPS];
@@ -143,19 +145,19 @@ struct model {
     struct subscription subscriptions[MODEL_SUBSCRIPTIONS];
     struct held held[MODEL_HELD]; /* a ring of the last ones */
     uint64_t held_count;
-    bool conn_held[8];
+    bool conn_held[CONNS_MAX];
     struct op **ops; /* by correlation - 1; NULL once answered */
     uint32_t op_count, op_cap, first_open;
-    struct op *current;       /* being submitted */
-    uint64_t durable_index;   /* greatest batch of which a confirm said that it is on disk */
-    uint64_t written_index;   /* ... or in the system's hands */
-    uint64_t platter_index;   /* what the disk says is safe; UINT64_MAX: do not ask it */
-    uint64_t system_index;    /* what the writer has written */
+    struct op *current;     /* being submitted */
+    uint64_t durable_index; /* greatest batch of which a confirm said that it is on disk */
+    uint64_t written_index; /* ... or in the system's hands */
+    uint64_t platter_index; /* what the disk says is safe; UINT64_MAX: do not ask it */
+    uint64_t system_index;  /* what the writer has written */
     struct now now;
     uint64_t delivered, confirmed, settled, duplicates, refused, lost; /* statistics */
-    bool may_refuse;          /* the disk may be full, memory short ... */
+    bool may_refuse;                                                   /* the disk may be full, memory short ... */
     bool trace;
-    char failure[400];        /* the first broken promise; "" if none */
+    char failure[400]; /* the first broken promise; "" if none */
 };
 
 void model_init(struct model *m, bool trace);
@@ -191,7 +193,7 @@ void slot_settle(struct slot *s, enum survives how);
 void queue_mark_gone(struct model *m, struct model_queue *q); /* see model_message.maybe_gone */
 void queue_reset(struct model_queue *q);                      /* it never existed */
 void group_reset(struct model_group *g);
-void model_applied(struct model *m, struct op *op, const struct command *c);   /* model_control.c */
+void model_applied(struct model *m, struct op *op, const struct command *c); /* model_control.c */
 void model_confirmed(struct model *m, struct op *op, const struct completion *c);
 void publish_completed(struct model *m, struct op *op, const struct completion *c);
 void settle_applied(struct model *m, struct op *op);
@@ -209,8 +211,8 @@ void model_ended(struct model *m, struct token token, const char *text);
 /* The process died; `power`: and the disk with it. */
 void model_crash(struct model *m, bool power);
 /* What the broker says of a queue after a start; info NULL: there is none. `power` as in model_crash. */
-void model_observe(struct model *m, struct model_queue *q, const broker_queue_info *info, const broker_group_info *groups,
-                   size_t group_count, bool power);
+void model_observe(struct model *m, struct model_queue *q, const broker_queue_info *info,
+                   const broker_group_info *groups, size_t group_count, bool power);
 /* Every queue was observed. */
 void model_restarted(struct model *m);
 /* Must this message be readable in the store? */

@@ -28,8 +28,8 @@ static void settings_merge(broker_queue_settings *to, const broker_queue_setting
 
 static void queue_created(struct model_queue *q, const broker_queue_settings *settings)
 {
-    q->settings = (broker_queue_settings){
-        .retention = BROKER_RETENTION_WORK, .sync = BROKER_SYNC_ALWAYS, .lease_ms = 30000};
+    q->settings =
+        (broker_queue_settings){.retention = BROKER_RETENTION_WORK, .sync = BROKER_SYNC_ALWAYS, .lease_ms = 30000};
     settings_merge(&q->settings, settings);
     q->settings_was = q->settings;
     q->exists = true;
@@ -106,8 +106,8 @@ static void group_command(struct model *m, struct op *op, const struct command *
         return;
     }
     start_range(q, c->u.group.start, c->u.group.value, &low, &high);
-    model_trace(m, "%s to %llu..%llu", op->type == COMMAND_GROUP_SEEK ? "moved" : "created",
-                (unsigned long long)low, (unsigned long long)high);
+    model_trace(m, "%s to %llu..%llu", op->type == COMMAND_GROUP_SEEK ? "moved" : "created", (unsigned long long)low,
+                (unsigned long long)high);
     group_placed(m, q, g, low, high, op->type == COMMAND_GROUP_CREATE);
     g->exists = true;
     g->seeking = op->type == COMMAND_GROUP_SEEK;
@@ -281,5 +281,5 @@ void model_conn_closed(struct model *m, uint64_t conn)
         if (m->ops[i] && m->ops[i]->conn == conn && m->ops[i]->type == COMMAND_LEASE)
             op_forget(m, m->ops[i]);
     }
-    m->conn_held[conn % 8] = false;
+    m->conn_held[conn % CONNS_MAX] = false;
 }

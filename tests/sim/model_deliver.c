@@ -35,11 +35,11 @@ static void check_attempts(struct model *m, const struct model_queue *q, const s
         model_fail(m, "attempts: %s/%s seq %" PRIu64 " comes as attempt %u after %u", q->name, g->name, seq, attempts,
                    s->attempts);
     else if (attempts <= promised)
-        model_fail(m, "attempts: %s/%s seq %" PRIu64 " comes as attempt %u, a nack of attempt %u was confirmed", q->name,
-                   g->name, seq, attempts, promised);
+        model_fail(m, "attempts: %s/%s seq %" PRIu64 " comes as attempt %u, a nack of attempt %u was confirmed",
+                   q->name, g->name, seq, attempts, promised);
     else if (attempts > s->deliveries + 1)
-        model_fail(m, "attempts: %s/%s seq %" PRIu64 " comes as attempt %u, there were only %u before", q->name, g->name,
-                   seq, attempts, s->deliveries);
+        model_fail(m, "attempts: %s/%s seq %" PRIu64 " comes as attempt %u, there were only %u before", q->name,
+                   g->name, seq, attempts, s->deliveries);
 }
 
 static void check_slot(struct model *m, const struct model_queue *q, const struct model_group *g, uint64_t seq,
@@ -52,8 +52,8 @@ static void check_slot(struct model *m, const struct model_queue *q, const struc
         model_fail(m, "delivered twice: %s/%s seq %" PRIu64 " is leased for %" PRIu64 " ms more", q->name, g->name, seq,
                    s->deadline_ms - m->now.mono.ms);
     if (m->now.wall.ms < s->due_ms)
-        model_fail(m, "delivered too early: %s/%s seq %" PRIu64 " was delayed for %" PRIu64 " ms more", q->name, g->name,
-                   seq, s->due_ms - m->now.wall.ms);
+        model_fail(m, "delivered too early: %s/%s seq %" PRIu64 " was delayed for %" PRIu64 " ms more", q->name,
+                   g->name, seq, s->due_ms - m->now.wall.ms);
     /* What retention let go comes back if a crash takes the note of it. */
     if (!s->first_done && s->deliveries == 0 && seq <= g->top_first && !q->messages[seq - 1].maybe_gone)
         model_fail(m, "order: %s/%s seq %" PRIu64 " comes for the first time after %" PRIu64, q->name, g->name, seq,
@@ -112,8 +112,8 @@ static void handed_out(struct model *m, const struct handing *h, const struct de
                    h->settle_on_send);
     for (uint32_t i = 0; i < d->count && !model_failed(m); i++) {
         uint64_t seq = d->messages[i].seq;
-        model_trace(m, "delivered %s/%s seq %" PRIu64 " attempt %u receipt %" PRIx64, q->name, q->groups[h->group].name, seq,
-                    d->attempts[i], d->first_receipt + i);
+        model_trace(m, "delivered %s/%s seq %" PRIu64 " attempt %u receipt %" PRIx64, q->name, q->groups[h->group].name,
+                    seq, d->attempts[i], d->first_receipt + i);
         model_check_bytes(m, q, seq, d->messages[i].record);
         if (model_failed(m))
             return;
@@ -133,7 +133,7 @@ void model_delivered(struct model *m, const struct delivery *d)
         model_fail(m, "delivered to a subscription that is not there");
         return;
     }
-    if (m->conn_held[s->conn % 8])
+    if (m->conn_held[s->conn % CONNS_MAX])
         model_fail(m, "delivered to connection %" PRIu64 ", which is held", s->conn);
     if (d->count == 0 || d->count > s->credit)
         model_fail(m, "delivered %u messages, the credit is %" PRIu64, d->count, s->credit);

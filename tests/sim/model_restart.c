@@ -48,7 +48,7 @@ void model_crash(struct model *m, bool power)
         if (m->ops[i])
             op_forget(m, m->ops[i]);
     }
-    for (uint32_t i = 0; i < 8; i++)
+    for (uint32_t i = 0; i < CONNS_MAX; i++)
         m->conn_held[i] = false;
     m->current = NULL;
 }
@@ -69,15 +69,16 @@ static bool message_must_survive(const struct model *m, const struct model_messa
 static void observe_messages(struct model *m, struct model_queue *q, uint64_t last, bool power)
 {
     if (last > q->count) {
-        model_fail(m, "phantom: %s has seq %" PRIu64 " after the restart, published were %" PRIu64, q->name, last, q->count);
+        model_fail(m, "phantom: %s has seq %" PRIu64 " after the restart, published were %" PRIu64, q->name, last,
+                   q->count);
         return;
     }
     for (uint64_t seq = last + 1; seq <= q->count; seq++) {
         const struct model_message *msg = &q->messages[seq - 1];
         m->lost++;
         if (message_must_survive(m, msg, power))
-            model_fail(m, "lost: %s seq %" PRIu64 " (batch %" PRIu64 ", promised %d), last after the %s is %" PRIu64, q->name,
-                       seq, msg->index, msg->survives, power ? "power cut" : "kill", last);
+            model_fail(m, "lost: %s seq %" PRIu64 " (batch %" PRIu64 ", promised %d), last after the %s is %" PRIu64,
+                       q->name, seq, msg->index, msg->survives, power ? "power cut" : "kill", last);
     }
     q->count = last;
     for (uint64_t i = 0; i < last; i++)
@@ -132,7 +133,8 @@ static void observe_group(struct model *m, const struct model_queue *q, struct m
         g->top_first = q->count;
 }
 
-static const broker_group_info *group_info_of(const struct model_group *g, const broker_group_info *groups, size_t count)
+static const broker_group_info *group_info_of(const struct model_group *g, const broker_group_info *groups,
+                                              size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         const char *a = g->name, *b = groups[i].name;
@@ -168,8 +170,8 @@ static void observe_groups(struct model *m, struct model_queue *q, const broker_
         model_fail(m, "restart: %s has %zu groups, known are %zu", q->name, count, known);
 }
 
-void model_observe(struct model *m, struct model_queue *q, const broker_queue_info *info, const broker_group_info *groups,
-                   size_t group_count, bool power)
+void model_observe(struct model *m, struct model_queue *q, const broker_queue_info *info,
+                   const broker_group_info *groups, size_t group_count, bool power)
 {
     bool may_be = q->exists || (q->control != 0 && q->was);
     bool may_not_be = !q->exists || (q->control != 0 && !q->was);
@@ -220,6 +222,7 @@ void model_check_drained(struct model *m)
     }
     if (ops_open(m) != 0) {
         const struct op *op = m->ops[m->first_open];
-        model_fail(m, "%u answers never came, the first to %s #%u", ops_open(m), model_op_name(op->type), op->correlation);
+        model_fail(m, "%u answers never came, the first to %s #%u", ops_open(m), model_op_name(op->type),
+                   op->correlation);
     }
 }

@@ -37,8 +37,10 @@ static void record_answered(struct model *m, struct op *op, struct op_record *r,
         if (r->seq != 0)
             model_fail(m, "publish: %s seq %llu was stored, the answer is %s", q->name, (unsigned long long)r->seq,
                        broker_error_name(result->error));
-        bool plain = result->error == BROKER_DISK_FULL || result->error == BROKER_OVERLOADED || result->error == BROKER_IO;
-        if (!plain || !m->may_refuse)
+        bool plain =
+            result->error == BROKER_DISK_FULL || result->error == BROKER_OVERLOADED || result->error == BROKER_IO;
+        bool too_large = result->error == BROKER_TOO_LARGE && r->body_len >= BODY_TOO_LARGE;
+        if (!too_large && (!plain || !m->may_refuse))
             model_fail(m, "publish to %s refused with %s", q->name, broker_error_name(result->error));
         return;
     }
@@ -53,8 +55,9 @@ static void record_answered(struct model *m, struct op *op, struct op_record *r,
     uint64_t stored = stored_seq(q, r);
     m->duplicates++;
     if (r->seq != 0 || stored == 0)
-        model_fail(m, "duplicate: %s publish %llu/%llu is called one and was %s", q->name, (unsigned long long)r->producer,
-                   (unsigned long long)r->number, r->seq ? "stored now" : "never stored");
+        model_fail(m, "duplicate: %s publish %llu/%llu is called one and was %s", q->name,
+                   (unsigned long long)r->producer, (unsigned long long)r->number,
+                   r->seq ? "stored now" : "never stored");
     else if (seq != 0 && seq != stored)
         model_fail(m, "duplicate: %s seq %llu is called a copy of %llu", q->name, (unsigned long long)stored,
                    (unsigned long long)seq);

@@ -202,8 +202,8 @@ static const struct script {
     const char *name;
     void (*run)(struct history *h);
 } scripts[] = {
-    {"publish, ack, nack", script_ack},   {"checkpoints", script_checkpoint}, {"rolling segments", script_roll},
-    {"mixed sync", script_mixed_sync},    {"administration", script_administer}, {"cleaning", script_clean},
+    {"publish, ack, nack", script_ack}, {"checkpoints", script_checkpoint},    {"rolling segments", script_roll},
+    {"mixed sync", script_mixed_sync},  {"administration", script_administer}, {"cleaning", script_clean},
     {"log retention", script_log},
 };
 #define SCRIPTS (sizeof(scripts) / sizeof(scripts[0]))

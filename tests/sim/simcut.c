@@ -198,6 +198,7 @@ static struct simdisk *disk_like(const struct simdisk *d)
     struct simdisk *to = simdisk_new(d->capacity);
     to->plant_skip_sync = d->plant_skip_sync;
     to->trace = d->trace;
+    to->failed_sync_drops = d->failed_sync_drops;
     for (struct disk_inode *n = d->inodes; n; n = n->next)
         n->copy = NULL;
     return to;

@@ -6,7 +6,8 @@
  *
  * A power cut keeps any subset of what was not synced: each sector of 512 bytes has its synced content or that after any
  * later write; a size likewise; each change of the directory not yet covered by sync_dir happened or did not. A killed
- * process loses nothing that was written, but what it wrote stays unsynced.
+ * process loses nothing that was written, but what it wrote stays unsynced. After a failed sync readers may see, until the
+ * next power cut, what is not on disk and what no later sync will bring there (failed_sync_drops).
  */
 #ifndef SIM_SIMDISK_H
 #define SIM_SIMDISK_H
@@ -15,15 +16,15 @@
 
 #include "rng.h"
 
-#define SECTOR_BYTES 512u
+#define SECTOR_BYTES    512u
 #define DISK_NAME_BYTES 64u
-#define DISK_FILES_MAX 256u
+#define DISK_FILES_MAX  256u
 
 struct blob { /* content of a file, shared between the copies of a disk */
     uint32_t refs;
     bool hashed;
     uint64_t hash; /* of all bytes, if hashed */
-    uint64_t cap; /* bytes beyond what was written are zero */
+    uint64_t cap;  /* bytes beyond what was written are zero */
     uint8_t bytes[];
 };
 
@@ -95,13 +96,15 @@ struct simdisk {
     uint64_t capacity; /* bytes of all files together; 0: no limit */
     bool locked;
 
-    uint64_t changing_calls;  /* calls that may change what is on the disk */
-    uint64_t cut_after;       /* freeze after this many of them; 0: never */
-    uint64_t cut_bytes;       /* if that last call is a write: no more than this of it gets through; 0: all */
-    bool frozen;              /* the power is gone: every call fails, nothing changes */
+    uint64_t changing_calls; /* calls that may change what is on the disk */
+    uint64_t cut_after;      /* freeze after this many of them; 0: never */
+    uint64_t cut_bytes;      /* if that last call is a write: no more than this of it gets through; 0: all */
+    bool frozen;             /* the power is gone: every call fails, nothing changes */
     struct disk_fault fault;
     uint64_t faults_hit;
-    bool trace;           /* print each changing call */
+    bool
+        failed_sync_drops; /* as Linux does: pages that a failed sync could not write count as clean, and are not on disk */
+    bool trace;            /* print each changing call */
     bool plant_skip_sync; /* planted bug: sync says yes and does nothing */
 };
 
@@ -113,6 +116,7 @@ void simdisk_free(struct simdisk *d);
 void simdisk_process_gone(struct simdisk *d);
 /* Is this range of an open file on the platter, whatever happens to the power? */
 bool simdisk_is_durable(const struct file *f, uint64_t offset, uint64_t len);
+void simdisk_flip(struct disk_inode *n, uint64_t bit); /* at rest: on the platter and for every reader */
 uint64_t simdisk_used(const struct simdisk *d);
 
 /* ---- power cuts (simcut.c) ------------------------------------------------------------------------------------------ */
@@ -146,7 +150,7 @@ struct simdisk *simdisk_copy(const struct simdisk *d);
 /* Of all names, sizes and bytes; equal disks have equal hashes. For a disk without anything unsynced. */
 uint64_t simdisk_hash(struct simdisk *d);
 
-/* ---- between the two files -------------------------------------------------------------------------------------------- */
+/* ---- between its files -------------------------------------------------------------------------------------------- */
 
 struct blob *blob_new(uint64_t cap);
 struct blob *blob_ref(struct blob *b);
@@ -157,6 +161,15 @@ struct disk_inode *inode_new(struct simdisk *d);
 const struct dir_entry *directory_find(const struct directory *dir, const char *name);
 void directory_copy(struct directory *to, const struct directory *from);
 void directory_change(struct directory *dir, const struct name_change *c, struct disk_inode *inode);
+struct blob *inode_content(struct disk_inode *n);
+void inode_change(struct disk_inode *n, struct pending p);
+void inode_sync(struct disk_inode *n);
+void inode_drop(struct disk_inode *n); /* what a failed sync covered */
+void disk_change_name(struct simdisk *d, enum name_change_kind kind, const char *from, const char *to,
+                      struct disk_inode *inode);
+bool disk_has_room(const struct simdisk *d, const struct disk_inode *n, uint64_t size);
+/* Only with no change of names undecided: then what no name leads to, never comes back. */
+void disk_collect(struct simdisk *d);
 void pending_apply(struct blob **b, uint64_t *size, const struct pending *p);
 void simdisk_clear(struct simdisk *d);
 

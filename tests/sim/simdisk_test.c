@@ -179,9 +179,9 @@ static void test_planted_bug_syncs_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unsynced_is_undecided),    cmocka_unit_test(test_sectors_are_decided_apart),
-        cmocka_unit_test(test_names_need_sync_dir),      cmocka_unit_test(test_cut_freezes_at_a_call),
-        cmocka_unit_test(test_faults_and_capacity),      cmocka_unit_test(test_copies_and_hashes),
+        cmocka_unit_test(test_unsynced_is_undecided),     cmocka_unit_test(test_sectors_are_decided_apart),
+        cmocka_unit_test(test_names_need_sync_dir),       cmocka_unit_test(test_cut_freezes_at_a_call),
+        cmocka_unit_test(test_faults_and_capacity),       cmocka_unit_test(test_copies_and_hashes),
         cmocka_unit_test(test_planted_bug_syncs_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,10 +91,12 @@ static void sink_complete(void *sink, const struct completion *c)
     struct world *w = sink;
     if (!is_heard(w))
         return;
-    if (w->observing)
+    if (w->observing) {
         observe_answer(w, c);
-    else
-        model_completed(&w->model, c);
+        return;
+    }
+    model_completed(&w->model, c);
+    door_completed(&w->sessions[c->token.conn % CONNS_MAX], c);
 }
 
 static bool sink_deliver(void *sink, const struct delivery *d)
@@ -104,7 +106,7 @@ static bool sink_deliver(void *sink, const struct delivery *d)
         return true;
     model_delivered(&w->model, d);
     if (w->output_room > 0 && --w->output_room == 0) {
-        w->model.conn_held[d->token.conn % 8] = true;
+        w->model.conn_held[d->token.conn % CONNS_MAX] = true;
         return false;
     }
     return true;
@@ -113,8 +115,10 @@ static bool sink_deliver(void *sink, const struct delivery *d)
 static void sink_ended(void *sink, struct token token, broker_error error, const char *text)
 {
     struct world *w = sink;
-    if (is_heard(w))
-        model_ended(&w->model, token, text);
+    if (!is_heard(w))
+        return;
+    model_ended(&w->model, token, text);
+    door_ended(&w->sessions[token.conn % CONNS_MAX]);
 }
 
 static const struct sink_ops world_sink = {.complete = sink_complete, .deliver = sink_deliver, .ended = sink_ended};
@@ -174,8 +178,12 @@ static void process_new(struct world *w)
     if (store_new(&w->store_options, &host, &w->store) != BROKER_OK)
         abort();
     w->engine = engine_new(&w->engine_options, &spy_ops, w, &world_sink, w);
-    if (!w->engine)
+    struct door_options options = {.max_message_bytes = 0};
+    w->door = w->engine ? door_new(&options, w->engine, &world_sink, w) : NULL;
+    if (!w->door)
         abort();
+    for (uint32_t i = 0; i < CONNS_MAX; i++)
+        w->sessions[i] = (struct door_session){.identity = &identity_anyone};
 }
 
 /* Free everything the process had. What it still has under way meets a disk that fails. */
@@ -192,6 +200,7 @@ void world_quit(struct world *w)
     }
     if (w->writer.head || sim_workers_have_work(&w->workers))
         model_fail(&w->model, "the store finds no end on a disk that fails");
+    door_free(w->door);
     engine_free(w->engine);
     store_free(w->store);
     sim_writer_release(&w->writer);
@@ -229,8 +238,9 @@ bool world_start(struct world *w)
     w->broken_starts++;
     if (error == BROKER_OK)
         return false;
-    bool disk_failed = w->disk->frozen || w->disk->faults_hit != faults;
-    if (!disk_failed && !(error == BROKER_DISK_FULL && w->disk->capacity))
+    bool disk_failed = w->disk->frozen || w->disk->faults_hit != faults || w->damaged;
+    bool full = w->disk->capacity || w->store_options.max_disk_bytes;
+    if (!disk_failed && !(error == BROKER_DISK_FULL && full))
         model_fail(&w->model, "start refused on a disk that is whole: %s: %s", broker_error_name(error),
                    w->report[0] ? w->report : "(no report)");
     return false;
@@ -253,6 +263,8 @@ static void observe_read(struct world *w, const struct model_queue *q, uint64_t 
                 return;
             continue;
         }
+        if (status == READ_DAMAGED && w->damaged)
+            return;
         if (status != READ_OK || count != 1)
             model_fail(&w->model, "lost: %s seq %llu cannot be read: %s", q->name, (unsigned long long)seq,
                        status == READ_DAMAGED ? "damaged" : "not there");
@@ -281,7 +293,7 @@ void world_observe(struct world *w, bool reads)
                             .queue = {q->name, strlen(q->name)}};
         w->observed_queue = i;
         w->observed = false;
-        engine_submit(w->engine, w->now, &c);
+        door_submit(w->door, &w->sessions[1], w->now, &c);
         if (!w->observed)
             model_fail(&w->model, "describe of %s is not answered", q->name);
     }
@@ -326,7 +338,7 @@ void world_submit(struct world *w, struct op *op, struct command *c)
                 (unsigned long long)op->conn);
     share_indexes(w);
     model_submit_begin(&w->model, op);
-    engine_submit(w->engine, w->now, c);
+    door_submit(w->door, &w->sessions[op->conn % CONNS_MAX], w->now, c);
     if (is_heard(w))
         model_submit_end(&w->model, op, c);
     else
@@ -335,8 +347,11 @@ void world_submit(struct world *w, struct op *op, struct command *c)
 
 void world_tell(struct world *w, struct command *c)
 {
+    struct door_session *session = &w->sessions[c->token.conn % CONNS_MAX];
     share_indexes(w);
-    engine_submit(w->engine, w->now, c);
+    door_submit(w->door, session, w->now, c);
+    if (c->type == COMMAND_CLOSE)
+        *session = (struct door_session){.identity = &identity_anyone};
 }
 
 void world_turn(struct world *w)

@@ -1,6 +1,6 @@
 /*
- * Owns:            one simulated machine: disk, clock, the process with its store and engine, and the model beside it.
- * May use:         engine.h, store.h, wire.h, and the rest of the simulation.
+ * Owns:            one simulated machine: disk, clock, the process with its store, engine and door, and the model beside it.
+ * May use:         door.h, engine.h, store.h, wire.h, and the rest of the simulation.
  * Never knows:     what a history wants.
  * Start reading at world_start.
  *
@@ -10,6 +10,7 @@
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
 
+#include <door.h>
 #include <engine.h>
 #include <store.h>
 
@@ -24,20 +25,23 @@ struct world {
     struct simdisk *disk; /* owned */
     struct sim_writer writer;
     struct sim_workers workers;
-    struct store *store;   /* NULL: no process */
+    struct store *store; /* NULL: no process */
     struct engine *engine;
+    struct door *door;
+    struct door_session sessions[CONNS_MAX]; /* by connection */
     struct model model;
     struct store_options store_options;
     struct engine_options engine_options;
-    bool fatal;      /* the store has given up */
-    bool believe;    /* do not compare deliveries with what the disk knows: crashes must find it */
-    bool observing;  /* answers go to observe_* instead of the model */
-    bool power;      /* some crash since the last look was a power cut */
+    bool fatal;     /* the store has given up */
+    bool believe;   /* do not compare deliveries with what the disk knows: crashes must find it */
+    bool observing; /* answers go to observe_* instead of the model */
+    bool damaged;   /* a bit was flipped: it may be said that a message is damaged, but not less */
+    bool power;     /* some crash since the last look was a power cut */
     uint32_t observed_queue;
     bool observed;
-    uint32_t output_room; /* deliveries that fit before a connection's output counts as full */
+    uint32_t output_room;                        /* deliveries that fit before a connection's output counts as full */
     uint64_t starts, cuts, kills, broken_starts; /* statistics */
-    char report[400]; /* what store_open had to say */
+    char report[400];                            /* what store_open had to say */
 };
 
 void world_init(struct world *w, uint64_t seed, bool trace);
@@ -55,8 +59,8 @@ void world_submit(struct world *w, struct op *op, struct command *c);
 void world_tell(struct world *w, struct command *c); /* a command without an answer */
 /* One step of the machine by chance: the loop's turn ends, the writer or a worker does something. */
 void world_step(struct world *w);
-void world_turn(struct world *w);     /* the end of a turn of the loop: tick, flush */
-bool world_settle(struct world *w);   /* until nothing is under way; false: there is no end to it */
+void world_turn(struct world *w);   /* the end of a turn of the loop: tick, flush */
+bool world_settle(struct world *w); /* until nothing is under way; false: there is no end to it */
 void world_pass_time(struct world *w, uint64_t ms);
 /* Did the process meet something that it cannot outlive? */
 bool world_is_dying(const struct world *w);

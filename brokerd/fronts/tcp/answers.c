@@ -26,8 +26,17 @@ void send_one_way(struct conn *c, uint8_t type)
     frame_begin(c, type, 0, 0, 0, 0);
 }
 
+int body_write(void *front, const char *bytes, size_t n)
+{
+    struct front_tcp *f = front;
+    int status = msgpack_sbuffer_write(&f->body, bytes, n);
+    f->body_failed |= status != 0;
+    return status;
+}
+
 msgpack_packer *body_begin(struct front_tcp *f)
 {
+    f->body_failed = false;
     if (f->body.alloc > PACKER_KEEP_BYTES) {
         msgpack_sbuffer_destroy(&f->body);
         msgpack_sbuffer_init(&f->body);
@@ -39,6 +48,10 @@ msgpack_packer *body_begin(struct front_tcp *f)
 void body_send(struct conn *c, uint8_t type, uint32_t correlation, uint32_t stream)
 {
     const msgpack_sbuffer *b = &c->front->body;
+    if (c->front->body_failed) { /* half an answer would be a lie */
+        answer_error(c, correlation, stream, BROKER_NO_MEMORY, "no memory for the answer; try again", "request", 1000);
+        return;
+    }
     uint8_t *to = frame_begin(c, type, correlation, stream, (uint32_t)b->size, 0);
     if (to && b->size)
         memcpy(to, b->data, b->size);

@@ -263,7 +263,7 @@ struct front_tcp *front_tcp_new(const struct front_tcp_options *options, struct 
     f->host = *host;
     TAILQ_INIT(&f->conns);
     msgpack_sbuffer_init(&f->body);
-    msgpack_packer_init(&f->packer, &f->body, msgpack_sbuffer_write);
+    msgpack_packer_init(&f->packer, f, body_write);
     f->ranges = calloc(options->max_settle_ranges, sizeof(*f->ranges));
     if (!f->ranges) {
         free(f);

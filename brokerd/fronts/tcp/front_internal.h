@@ -28,11 +28,11 @@ struct conn {
     struct door_session session;
     TAILQ_ENTRY(conn) all;
     uint64_t opened_ms, last_out_ms; /* monotonic, as all of these */
-    uint64_t partial_since_ms;        /* an incomplete frame is there; 0: none */
-    uint64_t stalled_since_ms;        /* output waits and none of it was taken; 0: no */
-    uint64_t sent_seen;               /* net_conn_sent at the last look */
-    uint64_t doubted_ms;              /* when it was last heard, at a look that found it silent for too long; 0: never */
-    uint64_t armed_ms;                /* when the deadline is looked at next */
+    uint64_t partial_since_ms;       /* an incomplete frame is there; 0: none */
+    uint64_t stalled_since_ms;       /* output waits and none of it was taken; 0: no */
+    uint64_t sent_seen;              /* net_conn_sent at the last look */
+    uint64_t doubted_ms;             /* when it was last heard, at a look that found it silent for too long; 0: never */
+    uint64_t armed_ms;               /* when the deadline is looked at next */
     uint32_t heartbeat_ms;
     uint32_t outstanding; /* requests without an answer */
     enum phase phase;
@@ -53,6 +53,7 @@ struct front_tcp {
     struct receipt_range *ranges; /* of the settle frame at hand */
     msgpack_sbuffer body;         /* of the control answer at hand */
     msgpack_packer packer;        /* onto it */
+    bool body_failed;             /* memory ran out while it was packed */
     bool going_away;
     char goaway_text[128];
 };
@@ -80,6 +81,7 @@ void control_unsubscribe(struct conn *c, const struct frame_head *head, uint8_t 
 void control_lease(struct conn *c, const struct frame_head *head, uint8_t *body);
 
 /* answers.c */
+int body_write(void *front, const char *bytes, size_t n); /* the packer's way into the body */
 msgpack_packer *body_begin(struct front_tcp *f);
 void body_send(struct conn *c, uint8_t type, uint32_t correlation,
                uint32_t stream); /* what was packed since body_begin */

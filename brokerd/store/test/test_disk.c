@@ -141,7 +141,7 @@ static int disk_truncate(void *disk, struct file *f, uint64_t size)
         return error;
     if (size > f->f->size)
         return grow(disk, f->f, size);
-    reserve(f->f, size);
+    reserve(f->f, size + 1);
     memset(f->f->bytes + size, 0, f->f->cap - size);
     f->f->size = size;
     return 0;
@@ -259,8 +259,11 @@ struct test_disk *test_disk_copy(const struct test_disk *d)
     *c = *d;
     for (int i = 0; i < TEST_FILES_MAX; i++) {
         struct test_file *f = &c->files[i];
-        if (!f->used || !f->cap)
+        if (!f->used || !f->cap) {
+            f->bytes = f->synced = NULL;
+            f->cap = 0;
             continue;
+        }
         f->bytes = malloc(f->cap);
         f->synced = malloc(f->cap);
         assert(f->bytes && f->synced);
