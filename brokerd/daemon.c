@@ -11,7 +11,6 @@
 #include "process.h"
 #include "service.h"
 #include "store.h"
-#include "store_uring.h"
 
 enum {
     GRACE_MS = 100,   /* after GOAWAY, at least: for clients to settle what they have */

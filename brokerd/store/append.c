@@ -94,12 +94,8 @@ bool log_close(struct store *s, bool sync)
     batch_head_put(bytes, &head);
     /* The rest of the last block may be written too (log_write): nothing of what this memory held before. */
     memset(bytes + head.length, 0, (size_t)(-(f->offset + head.length) & (WRITE_BLOCK_BYTES - 1)));
-    p->w = (struct log_write){.file = g->file,
-                              .offset = f->offset,
-                              .bytes = bytes,
-                              .len = head.length,
-                              .sync = sync,
-                              .index = head.index};
+    p->w = (struct log_write){
+        .file = g->file, .offset = f->offset, .bytes = bytes, .len = head.length, .sync = sync, .index = head.index};
     s->log.end = g->data_end = f->offset + head.length;
     if (!g->first_index)
         g->first_index = head.index;
@@ -147,7 +143,8 @@ static broker_error refuse(const struct store *s, uint32_t padded, bool message)
     return BROKER_OK;
 }
 
-broker_error log_append(struct store *s, const uint8_t *record, uint32_t length, enum durability durability, uint64_t *index)
+broker_error log_append(struct store *s, const uint8_t *record, uint32_t length, enum durability durability,
+                        uint64_t *index)
 {
     struct fill *f = &s->fill;
     bool message = record_type_of(record) == RECORD_MESSAGE;
@@ -159,7 +156,8 @@ broker_error log_append(struct store *s, const uint8_t *record, uint32_t length,
     if (error)
         return error;
     struct chunk *c = f->chunk;
-    if (message && !index_add(s, s->log.active, record_queue(record), record_seq(record), get_u64(record + 24), c->end, length))
+    if (message &&
+        !index_add(s, s->log.active, record_queue(record), record_seq(record), get_u64(record + 24), c->end, length))
         return BROKER_NO_MEMORY;
 
     uint8_t *to = c->bytes + (c->end - c->base);

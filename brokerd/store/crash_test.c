@@ -190,6 +190,24 @@ static void check_sound(struct history *h)
     test_disk_free(copy);
 }
 
+/* The one before it must do, and nothing be lost. false: there are not two. */
+static bool damage_newest_checkpoint(struct history *h)
+{
+    struct test_file *newest = NULL;
+    int n = 0;
+    for (int i = 0; i < TEST_FILES_MAX; i++) {
+        struct test_file *f = &h->r.disk->files[i];
+        if (f->used && strncmp(f->name, "checkpoint-", 11) == 0 && !strstr(f->name, ".tmp")) {
+            n++;
+            newest = newest && strcmp(newest->name, f->name) > 0 ? newest : f;
+        }
+    }
+    if (n < 2)
+        return false;
+    newest->bytes[chance(h, newest->size)] ^= 1;
+    return true;
+}
+
 /* Starts, some of them cut short themselves, until one succeeds. */
 static void start(struct history *h)
 {
@@ -207,8 +225,9 @@ static void start(struct history *h)
     }
     if (chance(h, 2))
         check_sound(h);
+    bool damaged = chance(h, 4) == 0 && damage_newest_checkpoint(h);
     rig_must_open(&h->r);
-    assert_int_equal(h->r.problems, 0);
+    assert_int_equal(h->r.problems, damaged);
 }
 
 static void random_histories(void **state)

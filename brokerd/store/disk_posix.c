@@ -34,7 +34,8 @@ int file_direct_fd(struct file *f)
     f->direct_is_set = true;
     snprintf(path, sizeof path, "/proc/self/fd/%d", f->fd);
     f->direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
-    if (f->direct >= 0) /* what was written ahead is on disk; pages in memory would only have to be dropped one by one */
+    if (f->direct >=
+        0) /* what was written ahead is on disk; pages in memory would only have to be dropped one by one */
         posix_fadvise(f->fd, 0, 0, POSIX_FADV_DONTNEED);
     return f->direct;
 }

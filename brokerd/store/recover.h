@@ -19,7 +19,6 @@ struct recovery {
     struct checkpoint_image checkpoint; /* the one in use; bytes NULL: none */
     uint64_t older;                     /* index of the checkpoint before it; 0: none */
     uint64_t bad_checkpoint;            /* index of a newer, damaged one; 0: none */
-    bool counted;                       /* the runs that are still being filled have been counted */
 
     /* the log as far as it was read */
     struct segment *segment;

@@ -115,8 +115,6 @@ static bool note_unclaimed(struct recovery *r, uint64_t index)
 static broker_error apply_batch(struct recovery *r, const struct batch_head *head, const uint8_t *batch)
 {
     bool known = head->index <= checkpoint_index(r);
-    if (!known)
-        recover_count_open(r);
     for (uint32_t at = BATCH_HEAD_BYTES; at < head->length; at += record_padded(batch + at)) {
         broker_error error = apply_record(r, batch + at, r->offset + at, known);
         if (error)

@@ -202,13 +202,10 @@ static void count_run(struct recovery *r, struct segment *g, struct queue_index 
     g->live_bytes += run->bytes;
 }
 
-/* Between the checkpoint's last batch and the one after it, when the engine is as it was then. */
+/* Once everything is replayed: exact, whatever the counts in the checkpoint were. */
 void recover_count_open(struct recovery *r)
 {
     struct segment *g, *next;
-    if (r->counted)
-        return;
-    r->counted = true;
     HASH_ITER(hh, r->s->segments, g, next)
     {
         struct run_detail *d;

@@ -26,9 +26,10 @@ struct disk_ops {
     int (*open)(void *disk, const char *name, bool create, struct file **out);
     void (*close)(void *disk, struct file *f);
     int (*size)(void *disk, struct file *f, uint64_t *size);
-    int (*read)(void *disk, struct file *f, uint64_t offset, void *bytes, size_t n, size_t *got); /* short only at the end */
-    int (*write)(void *disk, struct file *f, uint64_t offset, const void *bytes, size_t n);       /* all or an error */
-    int (*allocate)(void *disk, struct file *f, uint64_t size);  /* reserve blocks and set the size; ENOSPC */
+    int (*read)(void *disk, struct file *f, uint64_t offset, void *bytes, size_t n,
+                size_t *got);                                                               /* short only at the end */
+    int (*write)(void *disk, struct file *f, uint64_t offset, const void *bytes, size_t n); /* all or an error */
+    int (*allocate)(void *disk, struct file *f, uint64_t size); /* reserve blocks and set the size; ENOSPC */
     int (*truncate)(void *disk, struct file *f, uint64_t size);
     int (*sync)(void *disk, struct file *f);                     /* fdatasync */
     int (*rename)(void *disk, const char *from, const char *to); /* durable after sync_dir */
@@ -71,8 +72,8 @@ struct log_writer_ops {
 };
 
 struct job {
-    void (*run)(struct job *j);                 /* in a worker: touches only the job and files */
-    void (*done)(struct job *j);                /* on the loop, after run */
+    void (*run)(struct job *j);  /* in a worker: touches only the job and files */
+    void (*done)(struct job *j); /* on the loop, after run */
     struct job *next;
 };
 struct worker_ops {
@@ -82,19 +83,20 @@ struct worker_ops {
 /* ---- the store ------------------------------------------------------------------------------------------------------ */
 
 struct store_options {
-    uint32_t segment_bytes;        /* 1 MiB..1 GiB, default 64 MiB */
-    uint64_t window_bytes;         /* most bytes waiting for the disk before messages get OVERLOADED; default 64 MiB */
-    uint64_t tail_cache_bytes;     /* newest written bytes kept in memory for consumers at the head; default 4 MiB */
-    uint64_t read_cache_bytes;     /* read from disk for consumers in the backlog; default 8 MiB */
-    uint64_t max_disk_bytes;       /* 0: as much as the disk has */
-    uint64_t spare_bytes;          /* recycled segments kept for reuse, at most; default 256 MiB */
-    uint32_t sync_interval_ms;     /* for DURABILITY_WRITTEN records; default 1000 */
-    uint32_t clean_below_percent;  /* a sealed segment with less live bytes than this is cleaned; default 30 */
-    uint64_t checkpoint_bytes;     /* log written between checkpoints (at least twice their size); default 16 MiB */
-    bool plant_seal_early;         /* a planted bug for the simulation to find: footers and checkpoints do not wait for the log */
+    uint32_t segment_bytes;       /* 1 MiB..1 GiB, default 64 MiB */
+    uint64_t window_bytes;        /* most bytes waiting for the disk before messages get OVERLOADED; default 64 MiB */
+    uint64_t tail_cache_bytes;    /* newest written bytes kept in memory for consumers at the head; default 4 MiB */
+    uint64_t read_cache_bytes;    /* read from disk for consumers in the backlog; default 8 MiB */
+    uint64_t max_disk_bytes;      /* 0: as much as the disk has */
+    uint64_t spare_bytes;         /* recycled segments kept for reuse, at most; default 256 MiB */
+    uint32_t sync_interval_ms;    /* for DURABILITY_WRITTEN records; default 1000 */
+    uint32_t clean_below_percent; /* a sealed segment with less live bytes than this is cleaned; default 30 */
+    uint64_t checkpoint_bytes;    /* log written between checkpoints (at least twice their size); default 16 MiB */
+    bool
+        plant_seal_early; /* a planted bug for the simulation to find: footers and checkpoints do not wait for the log */
 };
 
-struct store_report {              /* what recovery or fsck has to say, line by line */
+struct store_report { /* what recovery or fsck has to say, line by line */
     void (*line)(void *arg, bool problem, const char *text);
     void *arg;
 };
@@ -128,17 +130,19 @@ void store_end_turn(struct store *s);
    be called again if nothing else happens. */
 monotime store_tick(struct store *s, struct now now);
 /* The writer's report, on the loop: all batches up to `written` are written, up to `durable` synced; error: errno or 0. */
-void store_written(struct store *s, struct now now, uint64_t written, uint64_t durable, uint64_t bytes, uint64_t syncs, int error);
+void store_written(struct store *s, struct now now, uint64_t written, uint64_t durable, uint64_t bytes, uint64_t syncs,
+                   int error);
 /* Is anything under way (writes, jobs)? For orderly shutdown: flush, wait until not busy, store_checkpoint, wait again. */
 bool store_busy(const struct store *s);
-void store_checkpoint(struct store *s, struct now now); /* begin one now; clean: marks the log as closed in good order */
+void store_checkpoint(struct store *s,
+                      struct now now); /* begin one now; clean: marks the log as closed in good order */
 
 /* ---- fsck: a data directory without a daemon -------------------------------------------------------------------------- */
 
 struct fsck_result {
     uint64_t segments, batches, records, messages, bytes;
-    uint64_t problems;             /* damage in what was acknowledged */
-    uint64_t notes;                /* torn tail, bytes in free space: no acknowledged data affected */
+    uint64_t problems; /* damage in what was acknowledged */
+    uint64_t notes;    /* torn tail, bytes in free space: no acknowledged data affected */
     uint64_t messages_lost;
 };
 /* Reads everything: each segment, batch, record, footer, checkpoint. quarantine: moves damaged files into quarantine/ and
@@ -151,9 +155,23 @@ broker_error store_fsck(const struct disk_ops *ops, void *disk, bool quarantine,
 struct store_threads;
 /* notify: called from a thread when results wait; the loop then calls store_threads_collect. */
 struct store_threads *store_threads_new(const struct disk_ops *ops, void *disk, void (*notify)(void *arg), void *arg);
-const struct log_writer_ops *store_threads_writer_ops(void); /* writer = the store_threads */
-const struct worker_ops *store_threads_worker_ops(void);     /* workers = the store_threads */
+const struct log_writer_ops *store_threads_writer_ops(void);                          /* writer = the store_threads */
+const struct worker_ops *store_threads_worker_ops(void);                              /* workers = the store_threads */
 void store_threads_collect(struct store_threads *t, struct store *s, struct now now); /* on the loop */
-void store_threads_free(struct store_threads *t);            /* waits for what is under way */
+void store_threads_free(struct store_threads *t);                                     /* waits for what is under way */
+
+/* ---- the log writer without a thread ---------------------------------------------------------------------------------------- */
+
+/*
+ * io_uring instead of the writing thread (see uring.c). Everything happens on the loop: watch store_uring_fd for reading and
+ * call store_uring_collect when it is readable.
+ */
+struct store_uring;
+struct store_uring *store_uring_new(void); /* NULL: the system does not offer it, or no memory; errno says */
+void store_uring_free(struct store_uring *u);
+int store_uring_fd(const struct store_uring *u);
+const struct log_writer_ops *
+store_uring_writer_ops(void); /* writer = the store_uring; files must be disk_posix_open's */
+void store_uring_collect(struct store_uring *u, struct store *s, struct now now);
 
 #endif

@@ -23,14 +23,15 @@
 enum {
     CHUNK_BYTES = 1 << 20,
     CHUNKS_SPARE_MAX = 4,
-    HOLES_MAX = 64,          /* a gap of up to this many seqs is kept as holes of one run */
-    TIMES_MAX = 64,          /* time blocks of a run that is being filled */
-    TIMES_SEALED_RUN = 64,   /* a sealed run keeps a time block for so many messages; shorter ones have their segment's time */
-    LAZY_MS = 20,            /* how long a record that nobody waits for may stay in the filling batch */
-    IDLE_MS = 50,            /* quiet time after which an empty batch claims that the last one is on disk */
-    RETRY_MS = 1000,         /* after a full disk and the like */
+    HOLES_MAX = 64, /* a gap of up to this many seqs is kept as holes of one run */
+    TIMES_MAX = 64, /* time blocks of a run that is being filled */
+    TIMES_SEALED_RUN =
+        64,          /* a sealed run keeps a time block for so many messages; shorter ones have their segment's time */
+    LAZY_MS = 20,    /* how long a record that nobody waits for may stay in the filling batch */
+    IDLE_MS = 50,    /* quiet time after which an empty batch claims that the last one is on disk */
+    RETRY_MS = 1000, /* after a full disk and the like */
     CHECKPOINT_PAUSE_MS = 1000, /* between checkpoints that only serve to free space */
-    CLEAN_AFTER_MS = 2000,   /* a segment must have been mostly dead for this long */
+    CLEAN_AFTER_MS = 2000,      /* a segment must have been mostly dead for this long */
     EXTENT_BYTES = 256 << 10,
     EXTENT_MIN_BYTES = 16 << 10,
     READ_AHEAD = 3,
@@ -66,11 +67,17 @@ struct run { /* messages of one queue in one segment with (nearly) consecutive s
     uint32_t count; /* seqs first .. first + count - 1, holes included */
     uint32_t live;
     uint32_t segment;
-    uint32_t entry; /* of `first` in the segment's footer, once sealed */
+    uint32_t entry;            /* of `first` in the segment's footer, once sealed */
     struct run_detail *detail; /* owned; may be NULL in a sealed segment */
 };
-static inline uint64_t run_last(const struct run *r) { return r->first + r->count - 1; }
-static inline bool run_is_open(const struct run *r) { return r->detail && r->detail->entries; }
+static inline uint64_t run_last(const struct run *r)
+{
+    return r->first + r->count - 1;
+}
+static inline bool run_is_open(const struct run *r)
+{
+    return r->detail && r->detail->entries;
+}
 
 struct extent;
 TAILQ_HEAD(extent_list, extent);
@@ -80,15 +87,18 @@ struct queue_index {
     uint32_t run_at, run_len, run_cap; /* runs[run_at .. run_at + run_len - 1], rising */
     struct run *runs;                  /* owned */
     uint64_t messages, bytes;
-    uint64_t oldest;   /* no live message is before this one */
-    uint64_t last_seq; /* greatest ever appended */
+    uint64_t oldest;            /* no live message is before this one */
+    uint64_t last_seq;          /* greatest ever appended */
     struct extent_list extents; /* rising, disjoint */
     bool waiting;               /* a read was PENDING */
     bool starved;               /* in reads.starved: there was no room to start one */
     TAILQ_ENTRY(queue_index) starved_link;
     UT_hash_handle hh;
 };
-static inline struct run *queue_run(const struct queue_index *q, uint32_t i) { return &q->runs[q->run_at + i]; }
+static inline struct run *queue_run(const struct queue_index *q, uint32_t i)
+{
+    return &q->runs[q->run_at + i];
+}
 
 /* ---- segments (segment.c, space.c) ---------------------------------------------------------------------------------- */
 
@@ -156,7 +166,7 @@ STAILQ_HEAD(pending_list, pending_write);
 
 enum { CHAIN_RECORDS = 256 };
 
-struct fill { /* the batch being filled */
+struct fill {                    /* the batch being filled */
     struct pending_write *write; /* NULL: none is open */
     struct chunk *chunk;         /* where the log goes on, if it has room; may be NULL */
     uint64_t offset;             /* of the batch */
@@ -174,9 +184,9 @@ struct log_state {
     uint32_t epoch;
     uint64_t next_index; /* of the batch that is filling or will be next */
     uint64_t written, durable;
-    uint64_t claimed;   /* greatest `durable` in a closed batch's head */
-    uint64_t last_full; /* last batch with records */
-    uint64_t last_sync; /* last batch submitted with `sync` */
+    uint64_t claimed;           /* greatest `durable` in a closed batch's head */
+    uint64_t last_full;         /* last batch with records */
+    uint64_t last_sync;         /* last batch submitted with `sync` */
     uint64_t unsynced_since_ms; /* monotonic; 0: no interval sync is due */
     uint64_t busy_ms;           /* monotonic, of the last report */
     uint64_t unwritten_bytes;   /* submitted or filling */
@@ -186,7 +196,7 @@ struct log_state {
 
 struct tail_cache {
     uint8_t begun[WRITE_BLOCK_BYTES]; /* of the block in which the log went on at start-up: what is before that place */
-    struct chunk_list chunks; /* in the log's order */
+    struct chunk_list chunks;         /* in the log's order */
     struct chunk_list spare, gone;
     uint32_t spare_len;
     uint64_t bytes;
@@ -219,16 +229,16 @@ struct checkpoints {
     bool wanted, sealed_since;
     struct checkpoint_job *taken; /* waits for its batch to be durable, or is being written */
     bool writing;
-    uint64_t newest, older; /* indexes; 0: none */
+    uint64_t newest, older;             /* indexes; 0: none */
     uint64_t newest_bytes, older_bytes; /* of the files */
-    uint64_t log_bytes; /* closed since the last one */
+    uint64_t log_bytes;                 /* closed since the last one */
     uint64_t begun_ms, retry_ms;
 };
 
 struct reads {
-    uint64_t bytes;   /* of extents, and of jobs as planned */
+    uint64_t bytes; /* of extents, and of jobs as planned */
     uint32_t jobs;
-    uint32_t queues;  /* with extents */
+    uint32_t queues;           /* with extents */
     struct extent_list by_use; /* least recently used first */
     struct extent_list gone;
     TAILQ_HEAD(, queue_index) starved;
@@ -245,7 +255,7 @@ struct store {
     struct log_state log;
     struct fill fill;
     struct tail_cache tail;
-    struct segment *segments; /* by number */
+    struct segment *segments;       /* by number */
     struct segment_list full, dead; /* by state */
     struct queue_index *queues;
     struct queue_index *last_queue; /* the one used last, or NULL */
@@ -266,7 +276,8 @@ void report_line(const struct store_report *report, bool problem, const char *fo
     __attribute__((format(printf, 3, 4)));
 
 /* ---- append.c ---- */
-broker_error log_append(struct store *s, const uint8_t *record, uint32_t length, enum durability durability, uint64_t *index);
+broker_error log_append(struct store *s, const uint8_t *record, uint32_t length, enum durability durability,
+                        uint64_t *index);
 bool log_close(struct store *s, bool sync); /* the filling batch, if one is open; then it is submitted */
 /* An empty batch that claims what is durable, and syncs all before it. */
 broker_error log_mark(struct store *s);
@@ -277,7 +288,7 @@ void log_release(struct store *s);
 
 /* ---- tail.c ---- */
 struct chunk *tail_new(struct store *s, uint32_t segment, uint64_t start, size_t at_least); /* NULL: no memory */
-const uint8_t *tail_find(struct store *s, uint32_t segment, uint64_t offset); /* NULL: not in memory */
+const uint8_t *tail_find(struct store *s, uint32_t segment, uint64_t offset);               /* NULL: not in memory */
 void tail_trim(struct store *s);
 void tail_free_gone(struct store *s);
 void tail_release(struct store *s);
@@ -290,7 +301,7 @@ bool index_add(struct store *s, struct segment *g, uint32_t queue, uint64_t seq,
                uint32_t length);
 /* The first run whose last seq is >= seq; run_len: none. */
 uint32_t index_search(const struct queue_index *q, uint64_t seq);
-struct run *index_insert(struct queue_index *q, uint32_t at); /* a zeroed run; NULL: no memory */
+struct run *index_insert(struct queue_index *q, uint32_t at);           /* a zeroed run; NULL: no memory */
 void index_remove(struct store *s, struct queue_index *q, uint32_t at); /* with its counts */
 void index_dead(struct store *s, uint32_t queue, uint64_t first, uint64_t last);
 void index_queue_gone(struct store *s, uint32_t queue);
@@ -301,7 +312,8 @@ void detail_free(struct run_detail *d);
 /* ---- usage.c ---- */
 uint64_t index_seq_at_time(struct store *s, uint32_t queue, uint64_t time_ms);
 void index_usage(struct store *s, uint32_t queue, uint64_t *messages, uint64_t *bytes, uint64_t *oldest_seq);
-uint64_t index_trim_point(struct store *s, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes, uint64_t max_messages);
+uint64_t index_trim_point(struct store *s, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
+                          uint64_t max_messages);
 bool times_reserve(struct run_detail *d);
 void times_add(struct run_detail *d, uint32_t entry, uint64_t time_ms);
 void times_seal(struct run_detail *d, uint32_t count);
@@ -319,7 +331,8 @@ int file_sync_dir_close(const struct disk_ops *ops, void *disk, struct file *f, 
 
 /* ---- space.c ---- */
 broker_error space_roll(struct store *s, bool for_message); /* the log goes on in a new segment */
-broker_error space_create_now(struct store *s, bool zeroed, struct prepared **out); /* blocks: start-up and last resort */
+broker_error space_create_now(struct store *s, bool zeroed,
+                              struct prepared **out); /* blocks: start-up and last resort */
 void space_tick(struct store *s);
 bool space_drop_spare(struct store *s); /* give its bytes back for something more urgent */
 void space_adopt_spare(struct store *s, uint32_t number, bool recycled, uint64_t bytes); /* at start-up */
@@ -328,7 +341,7 @@ bool space_is_waiting(const struct store *s);
 
 /* ---- checkpoint.c ---- */
 void checkpoint_tick(struct store *s);
-void checkpoint_take(struct store *s);   /* if wanted; the filling batch must be closed */
+void checkpoint_take(struct store *s);    /* if wanted; the filling batch must be closed */
 void checkpoint_advance(struct store *s); /* write the one taken, once its batch is durable */
 void checkpoint_release(struct store *s);
 

@@ -7,7 +7,7 @@
  * order. What is submitted meanwhile goes out together in the next. A write is itself durable (RWF_DSYNC) if it wants to be
  * and nothing before it is unsynced; else a sync follows.
  */
-#include "store_uring.h"
+#include "store.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -106,7 +106,8 @@ static void take_run(struct store_uring *u)
     u->bytes = w->bytes;
     u->wants_sync = w->sync;
     u->run_bytes = w->len;
-    while (w->next && w->next->file == w->file && w->next->offset == w->offset + w->len && w->next->bytes == w->bytes + w->len) {
+    while (w->next && w->next->file == w->file && w->next->offset == w->offset + w->len &&
+           w->next->bytes == w->bytes + w->len) {
         w = w->next;
         u->run_bytes += w->len;
         u->wants_sync |= w->sync;

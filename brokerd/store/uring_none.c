@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <stddef.h>
 
-#include "store_uring.h"
+#include "store.h"
 
 struct store_uring *store_uring_new(void)
 {
@@ -10,9 +10,7 @@ struct store_uring *store_uring_new(void)
     return NULL;
 }
 
-void store_uring_free(struct store_uring *u)
-{
-}
+void store_uring_free(struct store_uring *u) {}
 
 int store_uring_fd(const struct store_uring *u)
 {
@@ -24,6 +22,4 @@ const struct log_writer_ops *store_uring_writer_ops(void)
     return NULL;
 }
 
-void store_uring_collect(struct store_uring *u, struct store *s, struct now now)
-{
-}
+void store_uring_collect(struct store_uring *u, struct store *s, struct now now) {}

@@ -277,7 +277,7 @@ def test_disk_full_for_real(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists(FAILING_DISK), reason="the shim is not built")
 def test_failed_sync_stops_the_broker(tmp_path):
-    with Broker(directory=str(tmp_path), env={"LD_PRELOAD": FAILING_DISK, "FAIL_SYNC": "40"}) as b:
+    with Broker(directory=str(tmp_path), env={"LD_PRELOAD": FAILING_DISK, "FAIL_SYNC": "40"}, store__writer="thread") as b:
         confirmed = []
         with b.connect() as c:
             c.create("q")
@@ -296,7 +296,7 @@ def test_failed_sync_stops_the_broker(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists(FAILING_DISK), reason="the shim is not built")
 def test_sync_failing_at_once(tmp_path):
-    with Broker(directory=str(tmp_path), start=False, env={"LD_PRELOAD": FAILING_DISK, "FAIL_SYNC": "0"}) as b:
+    with Broker(directory=str(tmp_path), start=False, env={"LD_PRELOAD": FAILING_DISK, "FAIL_SYNC": "0"}, store__writer="thread") as b:
         with pytest.raises(RuntimeError):
             b.start()
         assert b.process.returncode == 1

@@ -1,13 +1,16 @@
 /*
- * Feeds a fuzz target without libFuzzer: every file of the folders named, then what lies near it: each of its beginnings,
- * and a few thousand small changes that are the same in every run. So the kept inputs stay a test, with any compiler.
+ * Feeds a fuzz target without libFuzzer: every file of the folders named, then what lies near it: its beginnings, and small
+ * changes that are the same in every run. So the kept inputs stay a test, with any compiler.
+ *   TARGET [-near=N] FOLDER|FILE...     N inputs near each file, default 1000; 0: the files alone
  */
 #include "fuzz.h"
 
 #include <dirent.h>
 #include <sys/stat.h>
 
-enum { CUTS = 512, CHANGES = 512, FILE_MAX = 4 << 20 };
+enum { FILE_MAX = 4 << 20 };
+
+static size_t near = 1000;
 
 __attribute__((weak)) int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -35,11 +38,11 @@ static void feed(const uint8_t *bytes, size_t len)
 
 static void feed_near(uint8_t *bytes, size_t len)
 {
-    size_t step = len / CUTS + 1;
-    for (size_t cut = 0; cut <= len; cut += step)
+    size_t cuts = near / 2, step = cuts ? len / cuts + 1 : 0;
+    for (size_t cut = 0; step > 0 && cut < len; cut += step)
         feed(bytes, cut);
     uint64_t state = len;
-    for (int i = 0; i < CHANGES && len > 0; i++) {
+    for (size_t i = cuts; i < near && len > 0; i++) {
         uint64_t n = next_number(&state);
         size_t at = (n >> 16) % len;
         uint8_t before = bytes[at];
@@ -94,10 +97,14 @@ int main(int argc, char **argv)
 
     LLVMFuzzerInitialize(&argc, &argv);
     feed((const uint8_t *)"", 0);
-    for (int i = 1; i < argc; i++)
-        files += feed_folder(argv[i]);
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "-near=", 6) == 0)
+            near = strtoul(argv[i] + 6, NULL, 10);
+        else
+            files += feed_folder(argv[i]);
+    }
     if (argc > 1 && files == 0) {
-        fprintf(stderr, "no inputs in %s\n", argv[1]);
+        fprintf(stderr, "no inputs given\n");
         return 1;
     }
     printf("%zu inputs and what is near them\n", files);

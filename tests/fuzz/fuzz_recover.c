@@ -393,6 +393,8 @@ static void check_fsck(struct memory_disk *disk, broker_error opened, bool one)
     static struct life l;
 
     broker_error e = store_fsck(&memory_disk_ops, disk, false, &report, &result);
+    if (getenv("FUZZ_VERBOSE"))
+        fprintf(stderr, "fsck: %s\n", broker_error_name(e));
     CHECK(e == BROKER_OK || e == BROKER_DAMAGED || e == BROKER_IO || e == BROKER_NO_MEMORY);
     CHECK((e == BROKER_DAMAGED) == (problems > 0) || e == BROKER_IO);
     if (!crc_is_true)
