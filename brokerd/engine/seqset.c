@@ -214,6 +214,31 @@ bool seqset_save(const struct seqset *s, struct buf *out)
     return true;
 }
 
+struct walk {
+    const roaring_bitmap_t *bits;
+    uint64_t count;
+    uint32_t last;
+    bool sound;
+};
+
+static bool walk_value(uint32_t value, void *arg)
+{
+    struct walk *w = arg;
+    bool new_container = w->count == 0 || value >> 16 != w->last >> 16;
+    w->sound = (w->count == 0 || value > w->last) && (!new_container || roaring_bitmap_contains(w->bits, value));
+    w->last = value;
+    w->count++;
+    return w->sound;
+}
+
+/* Do the values rise, as many as their containers claim? Else look-ups and counts disagree, and searches do not end. */
+static bool bitmap_rises(const roaring_bitmap_t *bits)
+{
+    struct walk w = {.bits = bits, .sound = true};
+    roaring_iterate(bits, walk_value, &w);
+    return w.sound && w.count == roaring_bitmap_get_cardinality(bits);
+}
+
 /* Roaring's reader trusts what is inside a container: read back what was loaded and compare, so that bytes a bitmap would never
    have written are refused. */
 static bool bitmap_is_sound(const roaring_bitmap_t *bits, const uint8_t *bytes, size_t n)
@@ -224,7 +249,7 @@ static bool bitmap_is_sound(const roaring_bitmap_t *bits, const uint8_t *bytes, 
     char *again = malloc(n);
     bool same = again && roaring_bitmap_portable_serialize(bits, again) == n && memcmp(again, bytes, n) == 0;
     free(again);
-    return same;
+    return same && bitmap_rises(bits);
 }
 
 size_t seqset_load(struct seqset *s, const uint8_t *bytes, size_t len)

@@ -122,14 +122,15 @@ static struct clean_run *run_for(struct clean_job *j, uint32_t queue, uint64_t s
     return r;
 }
 
-static int copy_record(struct cold *w, struct scan *c, const struct entry *e, const struct clean_range *range, uint64_t seq)
+static int copy_record(struct cold *w, struct scan *c, const struct entry *e, const struct clean_range *range,
+                       uint64_t seq)
 {
     uint32_t padded = pad8(e->length);
     const uint8_t *record = scan_bytes(c, (uint64_t)e->place * 8, padded);
     if (!record)
         return error_is_transient(c->error) ? c->error : EBADMSG;
-    if (record_length(record) != e->length || !record_intact(record, e->length) || record_queue(record) != range->queue ||
-        record_seq(record) != seq || record_type_of(record) != RECORD_MESSAGE)
+    if (record_length(record) != e->length || !record_intact(record, e->length) ||
+        record_queue(record) != range->queue || record_seq(record) != seq || record_type_of(record) != RECORD_MESSAGE)
         return EBADMSG;
     struct clean_run *r = run_for(w->j, range->queue, seq, range->joins || seq > range->first);
     int error = r ? 0 : ENOMEM;
@@ -222,8 +223,9 @@ static int write_cold(struct cold *w)
     if (!error)
         error = write_footer(w);
     if (!error)
-        error = segment_write_head(j->j.ops, j->j.disk, w->file,
-                                   &(struct segment_head){.kind = SEGMENT_COLD, .number = j->cold, .bytes = j->file_bytes});
+        error =
+            segment_write_head(j->j.ops, j->j.disk, w->file,
+                               &(struct segment_head){.kind = SEGMENT_COLD, .number = j->cold, .bytes = j->file_bytes});
     if (!error)
         error = j->j.ops->truncate(j->j.disk, w->file, j->file_bytes);
     return error ? error : j->j.ops->sync(j->j.disk, w->file);

@@ -123,7 +123,8 @@ static bool switch_index(struct store *s, struct clean_job *j)
     for (uint32_t v = 0; v < j->victim_count; v++) {
         const struct footer *f = &j->victims[v].footer;
         for (uint32_t i = 0; i < f->trailer.runs; i++)
-            remove_runs(s, f->runs[i].queue, j->victims[v].number, f->runs[i].first, f->runs[i].first + f->runs[i].count - 1);
+            remove_runs(s, f->runs[i].queue, j->victims[v].number, f->runs[i].first,
+                        f->runs[i].first + f->runs[i].count - 1);
     }
     for (uint32_t i = 0; i < j->run_count; i++)
         insert_run(s, g, j, &j->runs[i]);
@@ -207,7 +208,8 @@ static void order_ranges(struct store *s, struct clean_job *j)
     for (uint32_t i = 1; i < j->range_count; i++) {
         struct clean_range *before = &j->ranges[i - 1], *range = &j->ranges[i];
         struct queue_index *q = index_find(s, range->queue);
-        range->joins = before->queue == range->queue && index_search(q, range->first) - index_search(q, before->last) <= 1;
+        range->joins =
+            before->queue == range->queue && index_search(q, range->first) - index_search(q, before->last) <= 1;
     }
 }
 
@@ -266,7 +268,8 @@ static void add_victim(struct clean_job *j, struct segment *g, uint64_t *bytes, 
     /* A footer's worth more is room enough: cold segments are as large as they need to be. */
     if (j->victim_count == CLEAN_VICTIMS_MAX || (j->victim_count && *bytes + g->live_bytes > limit))
         return;
-    j->victims[j->victim_count++] = (struct clean_victim){.number = g->number, .kind = g->kind, .data_end = g->data_end};
+    j->victims[j->victim_count++] =
+        (struct clean_victim){.number = g->number, .kind = g->kind, .data_end = g->data_end};
     *bytes += g->live_bytes;
     g->cleaning = true;
     g->pins++;

@@ -84,7 +84,8 @@ static void read_some(struct history *h)
     uint64_t from = 1 + chance(h, h->notes[q].next);
     enum read_status status = store_engine_ops.read(h->r.store, q, from, UINT64_MAX, 16, 4096, out, &count, &bad);
     if (status == READ_DAMAGED && !h->r.disk->failed_call[0])
-        fail_msg("message %llu of queue %u is damaged (from %llu)", (unsigned long long)bad, q, (unsigned long long)from);
+        fail_msg("message %llu of queue %u is damaged (from %llu)", (unsigned long long)bad, q,
+                 (unsigned long long)from);
     for (uint32_t i = 0; status == READ_OK && i < count; i++)
         assert_true(record_intact(out[i].record, out[i].padded_len) && record_seq(out[i].record) == out[i].seq);
 }
@@ -100,7 +101,10 @@ static void run(struct history *h, uint64_t steps)
         case 4: publish(h); break;
         case 5: settle(h); break;
         case 6:
-        case 7: store_flush(h->r.store, h->r.now); store_end_turn(h->r.store); break;
+        case 7:
+            store_flush(h->r.store, h->r.now);
+            store_end_turn(h->r.store);
+            break;
         case 8: store_tick(h->r.store, h->r.now); break;
         case 9: rig_write(&h->r); break;
         case 10: random_job(h); break;
@@ -273,8 +277,8 @@ static void each_call_fails(void **state)
             bool hit = h->r.disk->failed_call[0] != 0;
             if (h->r.fatal && errors[kind] != EIO && strcmp(h->r.disk->failed_call, "write") != 0 &&
                 strcmp(h->r.disk->failed_call, "sync") != 0 && strcmp(h->r.disk->failed_call, "rename") != 0)
-                fail_msg("call %llu (%s), %s: %s", (unsigned long long)n, h->r.disk->failed_call, strerror(errors[kind]),
-                         h->r.fatal_text);
+                fail_msg("call %llu (%s), %s: %s", (unsigned long long)n, h->r.disk->failed_call,
+                         strerror(errors[kind]), h->r.fatal_text);
             rig_drop(&h->r);
             h->r.disk->fail_at = 0;
             test_disk_cut(h->r.disk, n % 3);

@@ -6,7 +6,7 @@
 
 enum { GAP_BYTES = 4096, GATHER_BYTES = 512 << 10 };
 #define PLACE_HOLE UINT32_MAX
-#define PLACE_BAD (UINT32_MAX - 1)
+#define PLACE_BAD  (UINT32_MAX - 1)
 
 /* Records of one queue, read from disk, one behind the other. */
 struct extent {

@@ -34,7 +34,9 @@ enum { RECORD_LOST = 0xff };
 enum segment_kind { SEGMENT_LOG = 1, SEGMENT_COLD = 2 };
 enum format_check { FORMAT_OK, FORMAT_DAMAGED, FORMAT_FOREIGN_VERSION };
 
-enum { SEGMENT_RECYCLED = 1 }; /* the file was a segment before: what lies behind the log's end are old bytes, not zeros */
+enum {
+    SEGMENT_RECYCLED = 1
+}; /* the file was a segment before: what lies behind the log's end are old bytes, not zeros */
 
 struct segment_head {
     enum segment_kind kind;
@@ -145,7 +147,16 @@ void checkpoint_run_get(const uint8_t in[CHECKPOINT_RUN_BYTES], struct checkpoin
 
 /* ---- names ------------------------------------------------------------------------------------------------------- */
 
-enum file_kind { FILE_OTHER, FILE_LOG, FILE_COLD, FILE_SPARE, FILE_CHECKPOINT, FILE_TEMPORARY, FILE_LOCK, FILE_QUARANTINE };
+enum file_kind {
+    FILE_OTHER,
+    FILE_LOG,
+    FILE_COLD,
+    FILE_SPARE,
+    FILE_CHECKPOINT,
+    FILE_TEMPORARY,
+    FILE_LOCK,
+    FILE_QUARANTINE
+};
 
 void segment_name(char out[FILE_NAME_BYTES], enum segment_kind kind, uint32_t number);
 void spare_name(char out[FILE_NAME_BYTES], uint32_t number);

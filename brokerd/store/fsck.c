@@ -49,7 +49,8 @@ const char *fsck_queue_name(const struct fsck *k, uint32_t queue)
 
 /* ---- an engine that only listens ---------------------------------------------------------------------------------------- */
 
-static broker_error no_append(void *store, const uint8_t *record, uint32_t length, enum durability durability, uint64_t *index)
+static broker_error no_append(void *store, const uint8_t *record, uint32_t length, enum durability durability,
+                              uint64_t *index)
 {
     return BROKER_SHUTTING_DOWN;
 }
@@ -69,7 +70,8 @@ static void no_usage(void *store, uint32_t queue, uint64_t *messages, uint64_t *
 {
     *messages = *bytes = *oldest_seq = 0;
 }
-static uint64_t no_trim_point(void *store, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes, uint64_t max_messages)
+static uint64_t no_trim_point(void *store, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
+                              uint64_t max_messages)
 {
     return 0;
 }

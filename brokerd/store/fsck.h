@@ -33,11 +33,11 @@ struct fsck_segment {
     char name[FILE_NAME_BYTES];
     bool present, head_ok, in_base;
     bool recycled;
-    bool damaged;       /* worth repairing */
-    bool read;          /* its batches have been walked */
+    bool damaged;                   /* worth repairing */
+    bool read;                      /* its batches have been walked */
     struct checkpoint_segment base; /* if in_base */
-    uint64_t full_bytes; /* as it should be */
-    uint64_t log_end;    /* of the batches */
+    uint64_t full_bytes;            /* as it should be */
+    uint64_t log_end;               /* of the batches */
     uint64_t last_index;
     uint32_t last_epoch;
     struct scan scan;
@@ -78,30 +78,36 @@ struct fsck {
     uint64_t claimed; /* greatest index that something says was durable */
     uint64_t next_index;
     uint32_t epoch;
-    bool log_damaged; /* acknowledged batches of the log itself are damaged */
-    bool log_over;    /* its end was found */
+    bool log_damaged;      /* acknowledged batches of the log itself are damaged */
+    bool log_over;         /* its end was found */
     uint32_t broken_start; /* number of the segment whose first batch is damaged; 0: none */
 };
 
 void fsck_problem(struct fsck *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void fsck_note(struct fsck *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void fsck_info(struct fsck *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void fsck_stop(struct fsck *k, int error, const char *name); /* a read failed for want of memory and the like */
+void fsck_stop(struct fsck *k, int error, const char *name);       /* a read failed for want of memory and the like */
 const char *fsck_queue_name(const struct fsck *k, uint32_t queue); /* "?" */
-static inline uint64_t fsck_base_index(const struct fsck *k) { return k->base.bytes ? k->base.head.index : 0; }
+static inline uint64_t fsck_base_index(const struct fsck *k)
+{
+    return k->base.bytes ? k->base.head.index : 0;
+}
 
 /* fsck_walk.c */
 void fsck_walk_sealed(struct fsck *k, struct fsck_segment *g); /* batches up to the known end */
-void fsck_take_batch(struct fsck *k, struct fsck_segment *g, const uint8_t *batch, uint64_t at, const struct batch_head *head);
+void fsck_take_batch(struct fsck *k, struct fsck_segment *g, const uint8_t *batch, uint64_t at,
+                     const struct batch_head *head);
 /* A damaged part [from, to): say so, see what can be salvaged, note it for repair. */
-void fsck_damaged_part(struct fsck *k, struct fsck_segment *g, uint64_t from, uint64_t to, uint64_t index, bool head_ok);
+void fsck_damaged_part(struct fsck *k, struct fsck_segment *g, uint64_t from, uint64_t to, uint64_t index,
+                       bool head_ok);
 void fsck_add_piece(struct fsck *k, struct fsck_segment *g, struct piece piece);
-void fsck_records(struct fsck *k, struct fsck_segment *g, const uint8_t *bytes, uint64_t from, uint64_t to, bool damaged);
+void fsck_records(struct fsck *k, struct fsck_segment *g, const uint8_t *bytes, uint64_t from, uint64_t to,
+                  bool damaged);
 bool fsck_is_record(const uint8_t *record, uint64_t left); /* a whole one, of a known type */
 bool fsck_add_found(struct fsck_segment *g, const uint8_t *record, uint64_t offset);
 /* fsck_log.c */
 void fsck_find_claims(struct fsck *k);
-void fsck_walk_log(struct fsck *k); /* everything a start would read */
+void fsck_walk_log(struct fsck *k);                            /* everything a start would read */
 bool fsck_is_new(const struct fsck *k, const uint8_t *record); /* a message after all replayed so far of its queue */
 void fsck_suspect(struct fsck *k, uint32_t queue, uint64_t seq);
 /* fsck_rest.c */

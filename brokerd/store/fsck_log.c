@@ -55,7 +55,9 @@ bool fsck_is_new(const struct fsck *k, const uint8_t *record)
 
 static void lost(struct fsck *k, uint32_t queue, uint64_t first, uint64_t last)
 {
-    fsck_problem(k, "lost: %" PRIu64 " message(s) of queue %u (\"%s\"), %" PRIu64 " to %" PRIu64 ", in the damaged part of the log",
+    fsck_problem(k,
+                 "lost: %" PRIu64 " message(s) of queue %u (\"%s\"), %" PRIu64 " to %" PRIu64
+                 ", in the damaged part of the log",
                  last - first + 1, queue, fsck_queue_name(k, queue), first, last);
     k->result->messages_lost += last - first + 1;
 }
@@ -209,7 +211,8 @@ static uint64_t damaged_log(struct fsck *k, struct fsck_segment *g, uint64_t at,
         index = elsewhere ? elsewhere : k->claimed;
     }
     bool last = g->in_base && g->number == k->base.head.end_segment;
-    if (last && at < k->base.head.end_offset && to > k->base.head.end_offset) { /* what is before the checkpoint, and after */
+    if (last && at < k->base.head.end_offset &&
+        to > k->base.head.end_offset) { /* what is before the checkpoint, and after */
         to = k->base.head.end_offset;
         index = k->base.head.index;
     }
@@ -225,7 +228,8 @@ static uint64_t damaged_log(struct fsck *k, struct fsck_segment *g, uint64_t at,
 }
 
 /* Nothing fits at `at`: is the segment over, the log, or is it damage? true: damage, and the walk goes on at *at. */
-static bool end_or_damage(struct fsck *k, struct fsck_segment *g, uint64_t *at, enum scan_found found, const struct batch_head *bad)
+static bool end_or_damage(struct fsck *k, struct fsck_segment *g, uint64_t *at, enum scan_found found,
+                          const struct batch_head *bad)
 {
     struct batch_head later = {0};
     uint64_t there = UINT64_MAX;
@@ -241,8 +245,7 @@ static bool end_or_damage(struct fsck *k, struct fsck_segment *g, uint64_t *at, 
             k->log_over = true;
             if (more_here || there != UINT64_MAX)
                 fsck_note(k,
-                          "%s, offset %" PRIu64
-                          ": the log ends in a batch that was being written (batch %" PRIu64
+                          "%s, offset %" PRIu64 ": the log ends in a batch that was being written (batch %" PRIu64
                           " and later, never acknowledged); the next start cuts it off",
                           g->name, *at, k->next_index);
             return false;
@@ -297,9 +300,11 @@ void fsck_walk_log(struct fsck *k)
         if (!k->base.bytes && k->next_index == 1 && !begins_next(k, g) && k->claimed > 0) {
             struct batch_head head;
             uint64_t at;
-            if (!goes_on_elsewhere(k, g, &head, &at) && (k->bad_checkpoint || find_later(k, g, SEGMENT_DATA_START, &head) == SEGMENT_DATA_START)) {
-                fsck_problem(k, "there is no whole checkpoint, and the log does not begin with batch 1: the state before it is "
-                                "lost, and fsck cannot make up for it");
+            if (!goes_on_elsewhere(k, g, &head, &at) &&
+                (k->bad_checkpoint || find_later(k, g, SEGMENT_DATA_START, &head) == SEGMENT_DATA_START)) {
+                fsck_problem(
+                    k, "there is no whole checkpoint, and the log does not begin with batch 1: the state before it is "
+                       "lost, and fsck cannot make up for it");
                 k->error = BROKER_DAMAGED;
                 return;
             }

@@ -53,7 +53,7 @@ static void copy(struct repair *p, uint64_t from, uint64_t to)
 
 /* ---- a damaged part as one batch ------------------------------------------------------------------------------------------ */
 
-struct patch { /* the batch being put together, at its place in memory */
+struct patch {      /* the batch being put together, at its place in memory */
     uint8_t *bytes; /* owned: of the whole part */
     uint64_t len, at;
     uint32_t count, crc;
@@ -173,8 +173,10 @@ static void put_footer(struct repair *p)
 {
     struct fsck_segment *g = p->g;
     struct checkpoint_run run;
-    struct segment_trailer trailer = {
-        .number = g->number, .data_end = g->base.data_end, .footer_at = g->base.data_end, .max_time_ms = g->base.max_time_ms};
+    struct segment_trailer trailer = {.number = g->number,
+                                      .data_end = g->base.data_end,
+                                      .footer_at = g->base.data_end,
+                                      .max_time_ms = g->base.max_time_ms};
     for (uint64_t at = 0; checkpoint_image_run(&p->k->base, &at, &run, NULL);) {
         if (run.segment != g->number)
             continue;
@@ -190,7 +192,8 @@ static void put_footer(struct repair *p)
             if (run.segment != g->number)
                 continue;
             run_entries(g, &run, entries);
-            directory_run_put(to, &(struct directory_run){run.queue, 0, run.first, run.count, run.entry, g->base.max_time_ms});
+            directory_run_put(
+                to, &(struct directory_run){run.queue, 0, run.first, run.count, run.entry, g->base.max_time_ms});
             to += DIRECTORY_RUN_BYTES;
         }
         trailer.directory_crc = crc32c(0, footer, directory);

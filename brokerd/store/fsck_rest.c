@@ -14,7 +14,8 @@ void fsck_head(struct fsck *k, struct fsck_segment *g)
     }
     enum format_check check = bytes ? segment_head_get(bytes, &head) : FORMAT_DAMAGED;
     if (check == FORMAT_FOREIGN_VERSION && g->role != ROLE_UNNEEDED) {
-        fsck_problem(k, "%s has format version %u; this program reads version %d", g->name, head.version, FORMAT_VERSION);
+        fsck_problem(k, "%s has format version %u; this program reads version %d", g->name, head.version,
+                     FORMAT_VERSION);
         k->error = BROKER_UNSUPPORTED_VERSION;
         return;
     }
@@ -30,10 +31,12 @@ void fsck_head(struct fsck *k, struct fsck_segment *g)
     }
     g->full_bytes = g->full_bytes ? g->full_bytes : g->scan.file_bytes;
     if (g->scan.file_bytes < g->full_bytes) {
-        fsck_problem(k, "%s is truncated: %" PRIu64 " bytes instead of %" PRIu64, g->name, g->scan.file_bytes, g->full_bytes);
+        fsck_problem(k, "%s is truncated: %" PRIu64 " bytes instead of %" PRIu64, g->name, g->scan.file_bytes,
+                     g->full_bytes);
         g->damaged = true;
     } else if (g->scan.file_bytes > g->full_bytes) {
-        fsck_note(k, "%s is longer than its head says: %" PRIu64 " bytes instead of %" PRIu64 "; no message is affected",
+        fsck_note(k,
+                  "%s is longer than its head says: %" PRIu64 " bytes instead of %" PRIu64 "; no message is affected",
                   g->name, g->scan.file_bytes, g->full_bytes);
     }
     bool recycled = g->recycled;
@@ -98,7 +101,8 @@ static void check_run(struct fsck *k, struct fsck_segment *g, const struct foote
             return;
         for (uint32_t e = 0; e < n; e++) {
             const struct found *found = fsck_lookup(g, run->queue, run->first + i + e);
-            if (entries[e].length && found && (found->place != entries[e].place || found->length != entries[e].length)) {
+            if (entries[e].length && found &&
+                (found->place != entries[e].place || found->length != entries[e].length)) {
                 fsck_problem(k, "%s: the footer leads to the wrong place for message %" PRIu64 " of queue %u (\"%s\")",
                              g->name, run->first + i + e, run->queue, fsck_queue_name(k, run->queue));
                 g->damaged = true;
@@ -121,7 +125,8 @@ void fsck_footer(struct fsck *k, struct fsck_segment *g)
         fsck_problem(k,
                      "%s, offset %" PRIu64
                      ": the footer (its %s) is damaged; reads of this segment are slow, no message is lost by that",
-                     g->name, f.trailer.number == g->number && f.trailer.footer_at ? f.trailer.footer_at : g->full_bytes,
+                     g->name,
+                     f.trailer.number == g->number && f.trailer.footer_at ? f.trailer.footer_at : g->full_bytes,
                      f.trailer.number == g->number ? "trailer or directory" : "trailer");
         g->damaged = true;
     } else {
@@ -129,7 +134,8 @@ void fsck_footer(struct fsck *k, struct fsck_segment *g)
             g->damaged = true;
         for (uint32_t i = 0; i < f.trailer.runs && !k->error; i++)
             check_run(k, g, &f, &f.runs[i]);
-        uint64_t end = f.trailer.footer_at + (uint64_t)f.trailer.runs * DIRECTORY_RUN_BYTES + entry_blocks_bytes(f.trailer.entries);
+        uint64_t end = f.trailer.footer_at + (uint64_t)f.trailer.runs * DIRECTORY_RUN_BYTES +
+                       entry_blocks_bytes(f.trailer.entries);
         fsck_zeros(k, g, g->base.data_end, f.trailer.footer_at, "unused space before the footer");
         fsck_zeros(k, g, end, g->full_bytes - SEGMENT_TRAILER_BYTES, "unused space behind the footer");
     }
@@ -171,12 +177,13 @@ static void losses_end(struct losses *l)
         return;
     uint64_t n = l->last - l->first + 1;
     if (l->g->damaged) {
-        fsck_problem(l->k, "lost: %" PRIu64 " message(s) of queue %u (\"%s\"), %" PRIu64 " to %" PRIu64 ", in %s", n, l->queue,
-                     fsck_queue_name(l->k, l->queue), l->first, l->last, l->g->name);
+        fsck_problem(l->k, "lost: %" PRIu64 " message(s) of queue %u (\"%s\"), %" PRIu64 " to %" PRIu64 ", in %s", n,
+                     l->queue, fsck_queue_name(l->k, l->queue), l->first, l->last, l->g->name);
         l->k->result->messages_lost += n;
     } else {
         fsck_note(l->k,
-                  "%s has a hole that an earlier repair left: message(s) %" PRIu64 " to %" PRIu64 " of queue %u (\"%s\")",
+                  "%s has a hole that an earlier repair left: message(s) %" PRIu64 " to %" PRIu64
+                  " of queue %u (\"%s\")",
                   l->g->name, l->first, l->last, l->queue, fsck_queue_name(l->k, l->queue));
     }
     l->first = 0;

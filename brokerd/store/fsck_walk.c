@@ -39,7 +39,8 @@ void fsck_add_piece(struct fsck *k, struct fsck_segment *g, struct piece piece)
 bool fsck_is_record(const uint8_t *record, uint64_t left)
 {
     uint8_t type = left >= RECORD_HEAD_BYTES ? record_type_of(record) : 0;
-    return type >= RECORD_MESSAGE && type <= RECORD_TRIM && record_intact(record, left) && record_padded(record) <= left;
+    return type >= RECORD_MESSAGE && type <= RECORD_TRIM && record_intact(record, left) &&
+           record_padded(record) <= left;
 }
 
 static bool in_base_runs(const struct fsck *k, const struct fsck_segment *g, const uint8_t *record)
@@ -62,27 +63,29 @@ static bool belongs_here(const struct fsck *k, const struct fsck_segment *g, con
     return g->role == ROLE_SEALED ? in_base_runs(k, g, record) : fsck_is_new(k, record) || in_base_runs(k, g, record);
 }
 
-static void complain_record(struct fsck *k, const struct fsck_segment *g, const uint8_t *record, uint64_t offset, uint64_t left)
+static void complain_record(struct fsck *k, const struct fsck_segment *g, const uint8_t *record, uint64_t offset,
+                            uint64_t left)
 {
     if (left < RECORD_HEAD_BYTES)
         return;
     uint8_t type = record_type_of(record);
     uint32_t queue = record_queue(record);
     if (type == RECORD_MESSAGE) {
-        fsck_problem(k, "%s, offset %" PRIu64 ": the record of message %" PRIu64 " of queue %u (\"%s\") is damaged", g->name,
-                     offset, record_seq(record), queue, fsck_queue_name(k, queue));
+        fsck_problem(k, "%s, offset %" PRIu64 ": the record of message %" PRIu64 " of queue %u (\"%s\") is damaged",
+                     g->name, offset, record_seq(record), queue, fsck_queue_name(k, queue));
         if (g->role == ROLE_LOG)
             fsck_suspect(k, queue, record_seq(record));
     } else {
         fsck_problem(k,
-                     "%s, offset %" PRIu64
-                     ": a record that is no message (type %u, queue %u) is damaged; a change of that queue, or acks, may be undone",
+                     "%s, offset %" PRIu64 ": a record that is no message (type %u, queue %u) is damaged; a change of "
+                     "that queue, or acks, may be undone",
                      g->name, offset, type, queue);
     }
 }
 
 /* Records between two offsets, found one behind the other, or in steps of 8 where one is damaged. */
-void fsck_records(struct fsck *k, struct fsck_segment *g, const uint8_t *bytes, uint64_t from, uint64_t to, bool damaged)
+void fsck_records(struct fsck *k, struct fsck_segment *g, const uint8_t *bytes, uint64_t from, uint64_t to,
+                  bool damaged)
 {
     bool lost = false;
     for (uint64_t at = from; at < to && !k->error;) {
@@ -94,7 +97,8 @@ void fsck_records(struct fsck *k, struct fsck_segment *g, const uint8_t *bytes, 
             k->result->messages += record_type_of(record) == RECORD_MESSAGE;
             at += record_padded(record);
             lost = false;
-        } else if (to - at >= RECORD_HEAD_BYTES && record_type_of(record) == RECORD_LOST && record_intact(record, to - at)) {
+        } else if (to - at >= RECORD_HEAD_BYTES && record_type_of(record) == RECORD_LOST &&
+                   record_intact(record, to - at)) {
             at += record_padded(record);
         } else {
             if (!lost)
@@ -113,13 +117,14 @@ static void check_padding(struct fsck *k, const struct fsck_segment *g, const ui
         uint32_t length = record_length(batch + at);
         for (uint32_t i = length; i < pad8(length); i++) {
             if (batch[at + i])
-                fsck_note(k, "%s, offset %" PRIu64 ": padding behind a record is not zero; no message is affected", g->name,
-                          offset + at + i);
+                fsck_note(k, "%s, offset %" PRIu64 ": padding behind a record is not zero; no message is affected",
+                          g->name, offset + at + i);
         }
     }
 }
 
-void fsck_take_batch(struct fsck *k, struct fsck_segment *g, const uint8_t *batch, uint64_t at, const struct batch_head *head)
+void fsck_take_batch(struct fsck *k, struct fsck_segment *g, const uint8_t *batch, uint64_t at,
+                     const struct batch_head *head)
 {
     k->result->batches++;
     check_padding(k, g, batch, at, head);
@@ -132,7 +137,8 @@ void fsck_take_batch(struct fsck *k, struct fsck_segment *g, const uint8_t *batc
 void fsck_damaged_part(struct fsck *k, struct fsck_segment *g, uint64_t from, uint64_t to, uint64_t index, bool head_ok)
 {
     if (!head_ok)
-        fsck_problem(k, "%s, offset %" PRIu64 ": the head of batch %" PRIu64 " is damaged", g->name, from, g->last_index + 1);
+        fsck_problem(k, "%s, offset %" PRIu64 ": the head of batch %" PRIu64 " is damaged", g->name, from,
+                     g->last_index + 1);
     uint64_t end = to < g->scan.file_bytes ? to : g->scan.file_bytes;
     const uint8_t *bytes = end > from + BATCH_HEAD_BYTES ? scan_bytes(&g->scan, from, (size_t)(end - from)) : NULL;
     if (bytes)
@@ -166,8 +172,8 @@ void fsck_walk_sealed(struct fsck *k, struct fsck_segment *g)
             at += head.length;
         } else {
             uint64_t next = scan_find(&g->scan, at + 8, end, &head);
-            fsck_damaged_part(k, g, at, next == UINT64_MAX ? end : next, next == UINT64_MAX ? g->base.last_index : head.index - 1,
-                         false);
+            fsck_damaged_part(k, g, at, next == UINT64_MAX ? end : next,
+                              next == UINT64_MAX ? g->base.last_index : head.index - 1, false);
             at = next == UINT64_MAX ? end : next;
         }
     }

@@ -145,7 +145,8 @@ static bool entries_reserve(struct run_detail *d, uint32_t n)
     return true;
 }
 
-bool index_add(struct store *s, struct segment *g, uint32_t queue, uint64_t seq, uint64_t time_ms, uint64_t offset, uint32_t length)
+bool index_add(struct store *s, struct segment *g, uint32_t queue, uint64_t seq, uint64_t time_ms, uint64_t offset,
+               uint32_t length)
 {
     struct queue_index *q = index_get(s, queue);
     if (!q)

@@ -106,7 +106,8 @@ static bool sections_make_sense(const struct checkpoint_image *c)
     return true;
 }
 
-int checkpoint_read(struct checkpoint_image *c, const struct disk_ops *ops, void *disk, const char *name, const char **what)
+int checkpoint_read(struct checkpoint_image *c, const struct disk_ops *ops, void *disk, const char *name,
+                    const char **what)
 {
     *c = (struct checkpoint_image){0};
     *what = "it cannot be read";
@@ -146,7 +147,8 @@ struct checkpoint_segment checkpoint_image_segment(const struct checkpoint_image
     return g;
 }
 
-bool checkpoint_image_run(const struct checkpoint_image *c, uint64_t *at, struct checkpoint_run *run, const uint8_t **times)
+bool checkpoint_image_run(const struct checkpoint_image *c, uint64_t *at, struct checkpoint_run *run,
+                          const uint8_t **times)
 {
     uint64_t start = (uint64_t)c->head.segments * CHECKPOINT_SEGMENT_BYTES + *at;
     if (start + CHECKPOINT_RUN_BYTES > c->head.store_bytes)

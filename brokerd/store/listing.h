@@ -30,10 +30,12 @@ struct checkpoint_image {
 };
 
 /* 0; EBADMSG: damaged; EPROTO: another version; or errno. checkpoint_release_image always. */
-int checkpoint_read(struct checkpoint_image *c, const struct disk_ops *ops, void *disk, const char *name, const char **what);
+int checkpoint_read(struct checkpoint_image *c, const struct disk_ops *ops, void *disk, const char *name,
+                    const char **what);
 void checkpoint_release_image(struct checkpoint_image *c);
 struct checkpoint_segment checkpoint_image_segment(const struct checkpoint_image *c, uint32_t i);
 /* Runs one by one: *at starts at 0; false: no more. `times` (may be NULL) gets where its time blocks are. */
-bool checkpoint_image_run(const struct checkpoint_image *c, uint64_t *at, struct checkpoint_run *run, const uint8_t **times);
+bool checkpoint_image_run(const struct checkpoint_image *c, uint64_t *at, struct checkpoint_run *run,
+                          const uint8_t **times);
 
 #endif

@@ -26,7 +26,7 @@ struct recovery {
     uint64_t offset;
     uint64_t next_index;
     uint32_t epoch;
-    uint64_t claimed; /* greatest index that something on disk says was durable */
+    uint64_t claimed;            /* greatest index that something on disk says was durable */
     struct unclaimed *unclaimed; /* owned; those from unclaimed_from on, in the log's order */
     size_t unclaimed_from, unclaimed_len, unclaimed_cap;
     uint64_t batches, records;

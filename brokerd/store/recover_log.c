@@ -65,8 +65,9 @@ static broker_error note_new(struct recovery *r, const uint8_t *record, uint64_t
                     r->segment->number, offset, seq, queue);
         return BROKER_DAMAGED;
     }
-    return index_add(r->s, r->segment, queue, seq, get_u64(record + 24), offset, record_length(record)) ? BROKER_OK
-                                                                                                          : BROKER_NO_MEMORY;
+    return index_add(r->s, r->segment, queue, seq, get_u64(record + 24), offset, record_length(record))
+               ? BROKER_OK
+               : BROKER_NO_MEMORY;
 }
 
 static broker_error apply_record(struct recovery *r, const uint8_t *record, uint64_t offset, bool known)
@@ -83,7 +84,8 @@ static broker_error apply_record(struct recovery *r, const uint8_t *record, uint
     r->records++;
     error = engine_replay(r->engine, record, &text);
     if (error == BROKER_MALFORMED) {
-        report_line(r->report, true, "segment %u, offset %" PRIu64 ": a record of type %u of queue %u makes no sense: %s",
+        report_line(r->report, true,
+                    "segment %u, offset %" PRIu64 ": a record of type %u of queue %u makes no sense: %s",
                     r->segment->number, offset, type, record_queue(record), text);
         return BROKER_DAMAGED;
     }
@@ -205,8 +207,8 @@ static void report_records(struct recovery *r, const struct batch_head *bad)
         bool whole = record_intact(record, bad->length - at);
         if (!whole)
             report_line(r->report, true,
-                        "segment %u, offset %" PRIu64 ": the record there is damaged; as far as it can be read it is %s %" PRIu64
-                        " of queue %u",
+                        "segment %u, offset %" PRIu64
+                        ": the record there is damaged; as far as it can be read it is %s %" PRIu64 " of queue %u",
                         r->segment->number, r->offset + at,
                         record_type_of(record) == RECORD_MESSAGE ? "message" : "a control record, number",
                         record_seq(record), record_queue(record));
@@ -228,8 +230,8 @@ static broker_error decide(struct recovery *r, enum scan_found found, const stru
         return BROKER_OK;
     if (cut)
         report_line(r->report, true,
-                    "segment %u is truncated: %" PRIu64 " bytes instead of %" PRIu64 "; what the log held from batch %" PRIu64
-                    " on is lost; run fsck",
+                    "segment %u is truncated: %" PRIu64 " bytes instead of %" PRIu64
+                    "; what the log held from batch %" PRIu64 " on is lost; run fsck",
                     r->segment->number, r->scan.file_bytes, r->segment->file_bytes, r->next_index);
     if (r->claimed >= r->next_index)
         report_line(r->report, true,
@@ -314,8 +316,9 @@ static broker_error no_beginning(struct recovery *r)
         report_line(r->report, true, "segment %u, where the log goes on, is not known to its checkpoint",
                     r->checkpoint.head.end_segment);
     else
-        report_line(r->report, true,
-                    "there is no whole checkpoint, and the log does not begin with batch 1: the state before it is lost");
+        report_line(
+            r->report, true,
+            "there is no whole checkpoint, and the log does not begin with batch 1: the state before it is lost");
     return BROKER_DAMAGED;
 }
 

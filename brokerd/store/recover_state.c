@@ -161,7 +161,8 @@ broker_error recover_checkpoint(struct recovery *r)
     const char *text = "";
     error = engine_restore(r->engine, r->checkpoint.engine, head->engine_bytes, &text);
     if (error) {
-        report_line(r->report, true, "checkpoint %" PRIu64 ": the engine's state makes no sense: %s", head->index, text);
+        report_line(r->report, true, "checkpoint %" PRIu64 ": the engine's state makes no sense: %s", head->index,
+                    text);
         return error == BROKER_MALFORMED ? BROKER_DAMAGED : error;
     }
     r->epoch = 0; /* batches before it may be of earlier epochs; they are read again from their segment's start */

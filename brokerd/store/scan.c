@@ -211,7 +211,8 @@ static void note_records(const uint8_t *batch, uint64_t offset, const struct bat
     }
 }
 
-int scan_entries(struct scan *c, uint64_t data_end, uint32_t queue, uint64_t first, uint32_t n, struct entry *out, bool *damaged)
+int scan_entries(struct scan *c, uint64_t data_end, uint32_t queue, uint64_t first, uint32_t n, struct entry *out,
+                 bool *damaged)
 {
     memset(out, 0, n * sizeof *out);
     *damaged = false;

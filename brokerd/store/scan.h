@@ -47,10 +47,12 @@ int footer_load(struct scan *c, struct footer *f);
 void footer_release(struct footer *f);
 int footer_trailer(struct scan *c, struct segment_trailer *trailer);
 /* Entries first .. first + n - 1. EBADMSG: a block is damaged. */
-int footer_entries(struct scan *c, const struct segment_trailer *trailer, uint32_t first, uint32_t n, struct entry *out);
+int footer_entries(struct scan *c, const struct segment_trailer *trailer, uint32_t first, uint32_t n,
+                   struct entry *out);
 
 /* Entries of a queue's seqs first .. first + n - 1, by reading all batches. *damaged: some of the segment is unreadable, so
    what was not found may have been there. 0 or errno. */
-int scan_entries(struct scan *c, uint64_t data_end, uint32_t queue, uint64_t first, uint32_t n, struct entry *out, bool *damaged);
+int scan_entries(struct scan *c, uint64_t data_end, uint32_t queue, uint64_t first, uint32_t n, struct entry *out,
+                 bool *damaged);
 
 #endif

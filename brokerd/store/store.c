@@ -30,8 +30,8 @@ broker_error store_new(const struct store_options *options, const struct store_h
     *out = NULL;
     struct store_options o = *options;
     set_defaults(&o);
-    if (o.segment_bytes < SEGMENT_MIN_BYTES || o.segment_bytes > 1u << 30 || o.segment_bytes % SEGMENT_DATA_START != 0 ||
-        o.clean_below_percent > 90)
+    if (o.segment_bytes < SEGMENT_MIN_BYTES || o.segment_bytes > 1u << 30 ||
+        o.segment_bytes % SEGMENT_DATA_START != 0 || o.clean_below_percent > 90)
         return BROKER_INVALID_ARGUMENT;
     struct store *s = calloc(1, sizeof *s);
     if (!s)
@@ -160,7 +160,8 @@ monotime store_tick(struct store *s, struct now now)
     return (monotime){at > now.mono.ms ? at : now.mono.ms + 1};
 }
 
-void store_written(struct store *s, struct now now, uint64_t written, uint64_t durable, uint64_t bytes, uint64_t syncs, int error)
+void store_written(struct store *s, struct now now, uint64_t written, uint64_t durable, uint64_t bytes, uint64_t syncs,
+                   int error)
 {
     s->now = now;
     s->log.bytes_written += bytes;
@@ -204,7 +205,8 @@ void store_checkpoint(struct store *s, struct now now)
 
 /* ---- what the engine sees ------------------------------------------------------------------------------------------------ */
 
-static broker_error ops_append(void *store, const uint8_t *record, uint32_t length, enum durability durability, uint64_t *index)
+static broker_error ops_append(void *store, const uint8_t *record, uint32_t length, enum durability durability,
+                               uint64_t *index)
 {
     return log_append(store, record, length, durability, index);
 }
@@ -235,7 +237,8 @@ static void ops_usage(void *store, uint32_t queue, uint64_t *messages, uint64_t 
     index_usage(store, queue, messages, bytes, oldest_seq);
 }
 
-static uint64_t ops_trim_point(void *store, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes, uint64_t max_messages)
+static uint64_t ops_trim_point(void *store, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
+                               uint64_t max_messages)
 {
     return index_trim_point(store, queue, before_time_ms, max_bytes, max_messages);
 }

@@ -68,8 +68,9 @@ static void start(struct bench *b, const char *path)
     if (pipe(b->wake) || disk_posix_open(path, true, &b->ops, &b->disk))
         exit(1);
     b->threads = store_threads_new(b->ops, b->disk, notify, b);
-    struct store_host host = {b->ops,   b->disk, store_threads_writer_ops(), b->threads, store_threads_worker_ops(),
-                              b->threads, on_fatal, NULL};
+    struct store_host host = {
+        b->ops,   b->disk, store_threads_writer_ops(), b->threads, store_threads_worker_ops(), b->threads,
+        on_fatal, NULL};
     struct store_report report = {on_line, NULL};
     double from = seconds();
     if (store_new(&options, &host, &b->store))
@@ -131,8 +132,8 @@ static void bench_append(struct bench *b, uint64_t messages, uint64_t window)
             collect(b);
     }
     double all = seconds() - from;
-    printf("append, %llu at a time, each synced: %.0f/s, %.1f ns in append; resident %ld KiB\n", (unsigned long long)window,
-           (double)messages / all, in_append * 1e9 / (double)messages, resident_kib());
+    printf("append, %llu at a time, each synced: %.0f/s, %.1f ns in append; resident %ld KiB\n",
+           (unsigned long long)window, (double)messages / all, in_append * 1e9 / (double)messages, resident_kib());
 }
 
 static void bench_read(struct bench *b, uint64_t messages)
@@ -143,7 +144,8 @@ static void bench_read(struct bench *b, uint64_t messages)
     double from = seconds(), in_read = 0;
     while (next <= messages) {
         double begun = cpu_seconds();
-        enum read_status status = store_engine_ops.read(b->store, 1, next, messages, 64, 1 << 20, out, &count, &damaged);
+        enum read_status status =
+            store_engine_ops.read(b->store, 1, next, messages, 64, 1 << 20, out, &count, &damaged);
         if (status == READ_OK) {
             store_engine_ops.dead(b->store, 1, next, next + count - 1);
             next += count;

@@ -152,7 +152,8 @@ static uint64_t take(uint64_t from, uint64_t n)
     return from > n ? from - n : 0;
 }
 
-uint64_t index_trim_point(struct store *s, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes, uint64_t max_messages)
+uint64_t index_trim_point(struct store *s, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
+                          uint64_t max_messages)
 {
     struct queue_index *q = index_find(s, queue);
     uint64_t point = 0;

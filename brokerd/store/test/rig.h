@@ -102,11 +102,11 @@ void rig_drop(struct rig *r);    /* as if killed: what was written stays, unsync
 void rig_release(struct rig *r); /* drop and free the disk */
 
 uint64_t rig_random(struct rig *r);
-void rig_write(struct rig *r);     /* the writer takes everything */
-bool rig_job(struct rig *r);       /* one job, the oldest; false: none */
-void rig_turn(struct rig *r);      /* flush and tick */
-void rig_step(struct rig *r);      /* a turn, writes and all jobs */
-void rig_idle(struct rig *r);      /* steps until nothing is under way */
+void rig_write(struct rig *r);             /* the writer takes everything */
+bool rig_job(struct rig *r);               /* one job, the oldest; false: none */
+void rig_turn(struct rig *r);              /* flush and tick */
+void rig_step(struct rig *r);              /* a turn, writes and all jobs */
+void rig_idle(struct rig *r);              /* steps until nothing is under way */
 void rig_wait(struct rig *r, uint64_t ms); /* time passes in steps of 10 ms */
 void rig_checkpoint(struct rig *r);
 
@@ -114,7 +114,7 @@ void rig_checkpoint(struct rig *r);
 size_t rig_body_len(uint32_t queue, uint64_t seq);
 uint32_t rig_record(uint8_t *out, size_t cap, uint32_t queue, uint64_t seq, uint64_t time_ms, size_t body_len);
 broker_error rig_publish_sized(struct rig *r, uint32_t queue, size_t body_len);
-broker_error rig_publish(struct rig *r, uint32_t queue); /* the next seq */
+broker_error rig_publish(struct rig *r, uint32_t queue);          /* the next seq */
 void rig_publish_many(struct rig *r, uint32_t queue, uint64_t n); /* a step after every 16 */
 broker_error rig_settle(struct rig *r, uint32_t queue, uint64_t first, uint64_t last);
 
