@@ -171,10 +171,10 @@ void publish_range_get(const uint8_t in[PUBLISH_RANGE_BYTES], struct publish_ran
 enum record_type {
     RECORD_MESSAGE = 1,
     RECORD_SETTLE = 2, /* acks: u32 group, u32 n, then n * (u64 first, u64 last) */
-    RECORD_RETURN = 3, /* nacks with delay: u32 group, u32 n, then n * (u64 seq, u64 due_ms wall, u32 attempt, u32 0) */
+    RECORD_RETURN = 3, /* nacks: u32 group, u32 n, then n * (u64 seq, u64 due_ms wall, u32 attempt, u32 0) */
     RECORD_LEASE =
         4, /* u32 group, u32 n; n = 0: u64 first, u64 last handed out first time; else n * (u64 seq, u32 attempt, u32 0) */
-    RECORD_QUEUE = 5,        /* created or altered: msgpack of everything a queue is */
+    RECORD_QUEUE = 5,        /* created or altered: everything a queue is; docs/STORAGE.md */
     RECORD_QUEUE_DELETE = 6, /* no body */
     RECORD_GROUP = 7,        /* created or moved: u32 group, u32 name length, u64 cursor, name */
     RECORD_GROUP_DELETE = 8, /* u32 group, u32 0 */
