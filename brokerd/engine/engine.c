@@ -240,20 +240,6 @@ void engine_readable(struct engine *e, struct now now, uint32_t queue)
     }
 }
 
-void engine_skip_damaged(struct engine *e, struct now now, uint32_t queue, uint64_t seq)
-{
-    e->now = now;
-    struct queue *q = queue_by_id(e, queue);
-    struct group *g;
-    if (q) {
-        LIST_FOREACH(g, &q->groups, of_queue)
-        {
-            group_settle(e, g, seq, seq);
-            group_wake(e, g);
-        }
-    }
-}
-
 void engine_get_stats(const struct engine *e, struct engine_stats *out)
 {
     *out = e->stats;

@@ -276,9 +276,6 @@ bool engine_snapshot(const struct engine *e, struct buf *out);
 void engine_live(const struct engine *e, uint32_t queue, uint64_t first, uint64_t last,
                  void (*fn)(void *arg, uint64_t first, uint64_t last), void *arg);
 
-/* A damaged message (found by a read) is reported to whoever would get it; this makes the engine go past it. */
-void engine_skip_damaged(struct engine *e, struct now now, uint32_t queue, uint64_t seq);
-
 struct engine_stats {
     uint64_t queues, groups, subscriptions, leased;
     uint64_t published, delivered, acked, duplicates;

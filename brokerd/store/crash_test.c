@@ -236,7 +236,7 @@ static void start(struct history *h)
 
 static void random_histories(void **state)
 {
-    uint64_t seeds = getenv("STORE_SEEDS") ? strtoull(getenv("STORE_SEEDS"), NULL, 10) : 60;
+    uint64_t seeds = getenv("STORE_SEEDS") ? strtoull(getenv("STORE_SEEDS"), NULL, 10) : 25;
     uint64_t first = getenv("STORE_SEED") ? strtoull(getenv("STORE_SEED"), NULL, 10) : 1;
     for (uint64_t seed = first; seed < first + seeds; seed++) {
         struct history *h = history_new(seed);
@@ -260,7 +260,7 @@ static void each_call_fails(void **state)
 {
     static const int errors[] = {EIO, ENOSPC, EMFILE};
     for (int kind = 0; kind < 3; kind++) {
-        uint64_t step = getenv("STORE_SEEDS") ? 1 : 7;
+        uint64_t step = getenv("STORE_SEEDS") ? 1 : 19;
         for (uint64_t n = 1 + (uint64_t)kind;; n += step) {
             struct history *h = history_new(4711);
             h->r.disk->fail_at = n;

@@ -56,7 +56,7 @@ static void acknowledged_damage_is_refused(void **state)
         end += head.length;
     end -= BATCH_HEAD_BYTES;
     rig_drop(&r);
-    for (uint64_t at = SEGMENT_DATA_START; at < end; at++) {
+    for (uint64_t at = SEGMENT_DATA_START; at < end; at += getenv("STORE_ALL") ? 1 : 1 + at % 9) {
         struct rig damaged;
         rig_init(&damaged, test_disk_copy(r.disk));
         f = test_disk_find(damaged.disk, "segment-0000000001.log");
@@ -98,7 +98,7 @@ static void damaged_message_is_passed_over(void **state)
     rig_checkpoint(&r);
     rig_drop(&r);
     struct test_file *f = sealed_segment(&r, &trailer);
-    for (uint64_t at = SEGMENT_DATA_START; at < trailer.data_end; at += 1 + at % 41) {
+    for (uint64_t at = SEGMENT_DATA_START; at < trailer.data_end; at += 1 + at % 97) {
         uint64_t damaged;
         f->bytes[at] ^= 4;
         rig_must_open(&r);
