@@ -48,19 +48,30 @@ static broker_error open_batch(struct store *s, uint64_t bytes)
     return BROKER_OK;
 }
 
+/*
+ * What messages must leave free in the active segment: without a prepared next one its end is all there is for acks, and a
+ * full disk may be about to be noticed. An empty segment takes any message.
+ */
+static uint64_t kept_for_acks(const struct store *s)
+{
+    bool empty = s->log.end == SEGMENT_DATA_START && (!s->fill.write || !s->fill.count);
+    return s->space.next || empty ? 0 : s->options.segment_bytes / ACK_RESERVE_PART;
+}
+
 /* Make the filling batch have room for `bytes` more, in a new batch, chunk or segment if need be. */
 static broker_error make_room(struct store *s, uint64_t bytes, bool message)
 {
     struct fill *f = &s->fill;
+    uint64_t kept = message ? kept_for_acks(s) : 0;
     if (f->write) {
-        if (chunk_has_room(f->chunk, bytes) && segment_has_room(s->log.active, f->chunk->end, bytes, message))
+        if (chunk_has_room(f->chunk, bytes) && segment_has_room(s->log.active, f->chunk->end, bytes + kept, message))
             return BROKER_OK;
         if (f->count == 0)
             cancel_batch(s);
         else
             log_close(s, f->urgency == DURABILITY_SYNCED);
     }
-    if (!segment_has_room(s->log.active, s->log.end + BATCH_HEAD_BYTES, bytes, message)) {
+    if (!segment_has_room(s->log.active, s->log.end + BATCH_HEAD_BYTES, bytes + kept, message)) {
         broker_error error = space_roll(s, message);
         if (error)
             return error;
