@@ -4,7 +4,7 @@
  */
 #include "test/rig.h"
 
-enum { QUEUES = 4, SEQS = 20000 };
+enum { QUEUES = 4, SEQS = 4000 };
 
 struct note { /* batches that a message and its settling are in; 0: none */
     uint64_t published[SEQS], settled[SEQS];
@@ -154,6 +154,7 @@ static struct history *history_new(uint64_t seed)
     assert_non_null(h);
     rig_init(&h->r, NULL);
     h->r.seed = seed * 0x9e3779b97f4a7c15u + 1;
+    h->r.options.segment_bytes = 16 << 10;
     for (int q = 0; q < QUEUES; q++)
         h->notes[q].next = 1;
     return h;
@@ -215,6 +216,8 @@ static bool damage_newest_checkpoint(struct history *h)
 /* Starts, some of them cut short themselves, until one succeeds. */
 static void start(struct history *h)
 {
+    if (chance(h, 4) == 0) /* the configuration may change between starts */
+        h->r.options.segment_bytes = (uint32_t)(16 + 16 * chance(h, 4)) << 10;
     while (chance(h, 3) == 0) {
         h->r.disk->calls = 0;
         h->r.disk->fail_at = 1 + chance(h, 40);
@@ -236,7 +239,7 @@ static void start(struct history *h)
 
 static void random_histories(void **state)
 {
-    uint64_t seeds = getenv("STORE_SEEDS") ? strtoull(getenv("STORE_SEEDS"), NULL, 10) : 25;
+    uint64_t seeds = getenv("STORE_SEEDS") ? strtoull(getenv("STORE_SEEDS"), NULL, 10) : 15;
     uint64_t first = getenv("STORE_SEED") ? strtoull(getenv("STORE_SEED"), NULL, 10) : 1;
     for (uint64_t seed = first; seed < first + seeds; seed++) {
         struct history *h = history_new(seed);
@@ -260,7 +263,7 @@ static void each_call_fails(void **state)
 {
     static const int errors[] = {EIO, ENOSPC, EMFILE};
     for (int kind = 0; kind < 3; kind++) {
-        uint64_t step = getenv("STORE_SEEDS") ? 1 : 19;
+        uint64_t step = getenv("STORE_SEEDS") ? 1 : 47;
         for (uint64_t n = 1 + (uint64_t)kind;; n += step) {
             struct history *h = history_new(4711);
             h->r.disk->fail_at = n;
@@ -294,11 +297,50 @@ static void each_call_fails(void **state)
     }
 }
 
+/* Each allocation fails once in turn. Some calls are refused; nothing else changes. */
+static void each_allocation_fails(void **state)
+{
+    uint64_t step = getenv("STORE_SEEDS") ? 1 : 43;
+    for (uint64_t n = 1;; n += step) {
+        struct history *h = history_new(815);
+        test_alloc_calls = 0;
+        test_alloc_fail_at = n;
+        broker_error error = rig_open(&h->r);
+        if (!error) {
+            run(h, 4000);
+            h->r.now.mono.ms += 5000;
+            rig_idle(&h->r);
+            h->acknowledged = h->r.engine->durable;
+        } else {
+            assert_int_equal(error, BROKER_NO_MEMORY);
+        }
+        if (h->r.fatal)
+            fail_msg("allocation %llu: %s", (unsigned long long)n, h->r.fatal_text);
+        if (!error)
+            rig_check_all(&h->r);
+        rig_drop(&h->r);
+        bool hit = test_alloc_calls >= n;
+        test_alloc_calls = 0; /* and again while it starts */
+        test_alloc_fail_at = 1 + n % 64;
+        error = rig_open(&h->r);
+        assert_true(error == BROKER_OK || error == BROKER_NO_MEMORY);
+        rig_drop(&h->r);
+        test_alloc_fail_at = 0;
+        rig_must_open(&h->r);
+        check(h);
+        rig_release(&h->r);
+        free(h);
+        if (!hit)
+            break;
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_histories),
         cmocka_unit_test(each_call_fails),
+        cmocka_unit_test(each_allocation_fails),
     };
     return cmocka_run_group_tests_name("store crashes", tests, NULL, NULL);
 }

@@ -193,6 +193,14 @@ static void full_disk_refuses_messages_but_not_settles(void **state)
     rig_wait(&r, 3000);
     assert_int_equal(rig_publish(&r, 1), BROKER_DISK_FULL);
     rig_check_all(&r);
+    for (int start = 0; start < 30; start++) { /* each writes a mark and maybe a checkpoint */
+        rig_drop(&r);
+        rig_must_open(&r);
+        rig_wait(&r, 300);
+        if (start % 5 == 0)
+            rig_checkpoint(&r);
+    }
+    rig_check_all(&r);
     for (uint64_t seq = 1; seq <= n; seq++) { /* one by one: the worst for the reserve */
         assert_int_equal(rig_settle(&r, 1, seq, seq), BROKER_OK);
         if (seq % 8 == 0)

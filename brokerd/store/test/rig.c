@@ -66,7 +66,9 @@ broker_error rig_open(struct rig *r)
     r->fatal = false;
     r->report[0] = 0;
     r->problems = 0;
-    assert_int_equal(store_new(&r->options, &host, &r->store), BROKER_OK);
+    broker_error error = store_new(&r->options, &host, &r->store);
+    if (error)
+        return error;
     r->engine = engine_new(NULL, &store_engine_ops, r->store, NULL, NULL);
     assert_non_null(r->engine);
     return store_open(r->store, r->engine, r->now, &report);

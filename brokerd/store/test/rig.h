@@ -13,7 +13,13 @@
 
 #include "format.h"
 #include "store.h"
+#include "test_alloc.h"
 #include "wire.h"
+
+/* The test's own allocations never fail. */
+#define malloc(n)       __real_malloc(n)
+#define calloc(n, size) __real_calloc(n, size)
+#define realloc(p, n)   __real_realloc(p, n)
 
 /* ---- disk ------------------------------------------------------------------------------------------------------------------ */
 
