@@ -241,7 +241,11 @@ void checkpoint_tick(struct store *s)
 {
     struct checkpoints *c = &s->checkpoints;
     bool worth = c->log_bytes >= 2 * c->newest_bytes; /* large ones are not written for a little log */
-    if ((c->sealed_since && worth) || (c->log_bytes >= s->options.checkpoint_bytes && worth))
+    uint64_t now = s->now.mono.ms, enough = s->options.checkpoint_bytes;
+    /* A log that runs fast is not to share its disk with a checkpoint's syncs all the time; a quiet one is to start fast. */
+    bool due = c->log_bytes >= 4 * enough || (c->log_bytes >= enough && now >= c->begun_ms + CHECKPOINT_PACE_MS) ||
+               (c->log_bytes >= CHECKPOINT_QUIET_BYTES && now >= s->log.busy_ms + CHECKPOINT_PAUSE_MS);
+    if ((c->sealed_since || due) && worth)
         c->wanted = true;
     uint64_t pause = s->space.full ? CHECKPOINT_PAUSE_MS / 10 : CHECKPOINT_PAUSE_MS;
     if (!c->wanted && !c->taken && s->now.mono.ms >= c->begun_ms + pause && space_is_waiting(s))
