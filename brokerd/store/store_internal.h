@@ -30,7 +30,7 @@ enum {
     LAZY_MS = 20,    /* how long a record that nobody waits for may stay in the filling batch */
     IDLE_MS = 50,    /* quiet time after which an empty batch claims that the last one is on disk */
     RETRY_MS = 1000, /* after a full disk and the like */
-    CHECKPOINT_PACE_MS = 250,         /* between checkpoints, unless four times checkpoint_bytes were written */
+    CHECKPOINT_PACE_MS = 1000,        /* between checkpoints, unless four times checkpoint_bytes were written */
     CHECKPOINT_QUIET_BYTES = 1 << 20, /* of log since the last one: enough for one more when the log falls quiet */
     CHECKPOINT_PAUSE_MS = 1000,       /* between checkpoints that only serve to free space */
     CLEAN_AFTER_MS = 2000,            /* a segment must have been mostly dead for this long */
