@@ -37,7 +37,7 @@ enum {
     EXTENT_BYTES = 256 << 10,
     EXTENT_MIN_BYTES = 16 << 10,
     READ_AHEAD = 3,
-    FILL_STEP_BYTES = 4 << 20,
+    FILL_STEP_BYTES = 512 << 10,
     ACK_RESERVE_PART = 8, /* messages leave this part of the last segment to acks, while no other is prepared */
     TEXT_BYTES = 512
 };
