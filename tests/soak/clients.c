@@ -90,7 +90,7 @@ static bool far_ahead(const struct client *c)
     struct ledger_totals t;
 
     ledger_totals(c->load->ledger, &t);
-    return t.confirmed * LEDGER_GROUPS > t.acked + BACKLOG_MAX;
+    return t.confirmed * LEDGER_GROUPS > t.delivered - t.redelivered + BACKLOG_MAX;
 }
 
 void *produce(void *client)
