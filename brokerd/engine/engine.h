@@ -51,7 +51,13 @@ enum command_type {
     COMMAND_GROUP_CREATE,
     COMMAND_GROUP_DELETE,
     COMMAND_GROUP_SEEK,
-    COMMAND_BARRIER, /* completes when everything submitted before it is on disk */
+    COMMAND_GROUP_ALTER,
+    COMMAND_BIND,
+    COMMAND_UNBIND,
+    COMMAND_TRANSACT,   /* publishes to several queues and settles, all or nothing */
+    COMMAND_SCAN,       /* walk a range of a queue: peek, count, delete, move, redrive */
+    COMMAND_RESCHEDULE, /* a scheduled message gets another time */
+    COMMAND_BARRIER,    /* completes when everything submitted before it is on disk */
     COMMAND_CLOSE, /* connection `token.conn` is gone: its subscriptions end and their leases return; waiting leases are dropped */
     COMMAND_TYPES
 };
@@ -66,6 +72,27 @@ struct receipt_range {
     uint32_t count;
 };
 
+enum transact_part_kind { PART_PUBLISH, PART_ACK, PART_NACK };
+
+struct transact_part {
+    enum transact_part_kind kind;
+    struct name queue; /* publish; len 0: by topic */
+    uint8_t *records;  /* publish: as in u.publish */
+    size_t len;
+    const struct receipt_range *ranges; /* ack, nack */
+    size_t count;
+    uint32_t delay_ms; /* nack */
+    bool dead_letter;  /* nack */
+};
+
+enum scan_action {
+    SCAN_PEEK,   /* give the messages */
+    SCAN_COUNT,  /* how many match: the dry run of the others */
+    SCAN_DELETE, /* gone for every group; leases on them end */
+    SCAN_MOVE,   /* to the queue `target`, atomically each; what a group has leased is skipped */
+    SCAN_REDRIVE /* dead letters: to `target`, or to the queue that each came from */
+};
+
 struct command {
     enum command_type type;
     struct token token;
@@ -76,11 +103,22 @@ struct command {
             uint8_t *records; /* message records, each padded to 8; queue, seq and time are filled in here, in place */
             size_t len;
             broker_sync sync;
+            bool unroutable_ok; /* by topic (queue.len 0): no queue bound is no error */
         } publish;
+        struct {
+            struct transact_part *parts;
+            size_t count;
+            broker_sync sync; /* DEFAULT: the strongest of the queues' */
+            bool unroutable_ok;
+        } transact;
         struct {
             uint32_t lease_ms; /* 0: the queue's */
             bool settle_on_send;
-        } subscribe; /* (token.conn, token.stream) identifies the subscription; credit starts at zero */
+            uint8_t priority; /* 0..9: consumers of higher priority are served first while they have credit */
+            uint32_t
+                max_unsettled; /* no more than this many leased to it at once; 0: no limit. The end of a lease, however it
+                                       ends, makes room again */
+        } subscribe;           /* (token.conn, token.stream) identifies the subscription; credit starts at zero */
         struct {
             uint32_t messages;
             uint64_t bytes;
@@ -94,8 +132,9 @@ struct command {
         struct {
             const struct receipt_range *ranges;
             size_t count;
-            uint32_t delay_ms; /* nack */
+            uint32_t delay_ms; /* nack; 0: the queue's backoff */
             uint32_t lease_ms; /* extend */
+            bool dead_letter;  /* nack: to the dead letters at once */
         } settle;
         struct {
             const broker_queue_settings *settings; /* NULL: all default */
@@ -106,9 +145,29 @@ struct command {
             uint32_t limit;    /* 1..1000 */
         } list;
         struct {
-            broker_start start;
+            broker_start start; /* create, seek */
             uint64_t value;
+            const broker_group_settings *settings; /* create, alter; NULL: all default */
         } group;
+        struct {
+            struct name pattern;
+        } bind;
+        struct {
+            enum scan_action action;
+            broker_scan_state state;
+            uint64_t from_seq, to_seq; /* 0: from the oldest; to the newest */
+            uint64_t from_ms, to_ms;   /* accepted within; 0: no bound */
+            broker_filter filter;      /* zero: everything */
+            struct name target;        /* move, redrive */
+            uint32_t max_messages;     /* 1..1000000: stop after so many matches */
+            uint32_t max_scanned;      /* stop after so many seqs looked at, so that a call stays short; 0: 1000000 */
+            uint32_t max_bytes;        /* peek */
+        } scan;
+        struct {
+            uint64_t seq;
+            uint64_t due_ms; /* Unix time; with is_delay: from now; in the past: at once */
+            bool is_delay;
+        } reschedule;
     } u;
 };
 
@@ -119,11 +178,12 @@ struct publish_result {
     uint32_t first_index, count;
     broker_error error;
     bool duplicate;
+    bool routed; /* by topic: first_seq is the number of queues that each message reached; 0 with unroutable_ok: none */
     uint32_t retry_ms;
 };
 
 struct stored_message {
-    uint64_t seq;
+    uint64_t seq; /* in the queue it was read from; the record names another if it lies in several queues */
     const uint8_t
         *record; /* in the store's memory, valid until the end of the loop's turn (sink_ops.deliver's contract) */
     uint32_t padded_len;
@@ -166,7 +226,22 @@ struct completion {
             const broker_queue_info *queue;
             const broker_group_info *groups;
             size_t group_count;
+            const char *const *bindings;
+            size_t binding_count;
         } describe;
+        struct {
+            const uint64_t
+                *seqs; /* of each published message, parts and records in order; by topic: number of queues */
+            size_t count;
+            bool duplicate; /* a retry: it was done before (seqs of 0: no longer known) */
+        } transact;
+        struct {
+            uint64_t matched;                      /* peeked, counted, deleted, moved */
+            uint64_t skipped;                      /* matched, but leased to somebody, or its place of origin is gone */
+            uint64_t next_seq;                     /* go on here; 0: the range is done */
+            const struct stored_message *messages; /* peek */
+            uint32_t count;
+        } scan;
     } u;
 };
 
@@ -200,6 +275,11 @@ struct store_stats {
     uint64_t log_index, syncs, bytes_written, disk_bytes, segments;
 };
 
+struct append_item {
+    const uint8_t *record;
+    uint32_t length;
+};
+
 /*
  * The log as the engine sees it: append(record) -> batch index, later engine_committed(written, durable); read by queue
  * and seq; tell what is no longer wanted. Batches have indexes 1, 2, 3 …; a batch closes when the loop's turn ends.
@@ -213,6 +293,12 @@ struct store_ops {
      */
     broker_error (*append)(void *store, const uint8_t *record, uint32_t length, enum durability durability,
                            uint64_t *index);
+    /*
+     * Several records, all or nothing: they go into one batch, and either all are appended and indexed or none is. A
+     * RECORD_ROUTE names further places of the message record that follows it.
+     */
+    broker_error (*append_all)(void *store, const struct append_item *items, uint32_t count, enum durability durability,
+                               uint64_t *index);
     /*
      * Messages of `queue` with from <= seq <= to, rising, holes skipped; stops at max_messages or before max_bytes is
      * passed (but gives at least one). *count of them in `out`; pointers valid until the loop's turn ends.
@@ -243,6 +329,9 @@ struct engine_options {
     uint32_t max_groups_per_queue; /* default 1000 */
     uint32_t max_producers;   /* remembered for deduplication, least recently used forgotten first; default 100000 */
     uint64_t producer_ttl_ms; /* default 3600000 */
+    uint32_t max_schedule_entries;   /* due and expiry times kept in memory before they go to the log; default 65536 */
+    uint32_t max_bindings_per_queue; /* default 1000 */
+    uint32_t max_compaction_keys;    /* distinct keys that one pass of a log's compaction remembers; default 1000000 */
 };
 
 /* NULL: no memory. `options` may have zero fields (default). store and sink must outlive the engine. */
@@ -279,6 +368,8 @@ void engine_live(const struct engine *e, uint32_t queue, uint64_t first, uint64_
 struct engine_stats {
     uint64_t queues, groups, subscriptions, leased;
     uint64_t published, delivered, acked, duplicates;
+    uint64_t scheduled;                                    /* messages that wait for their time, now */
+    uint64_t dead_lettered, expired, dropped, redelivered; /* since start */
     uint64_t epoch; /* as engine_recovered was told: the native protocol names it in its greeting */
 };
 void engine_get_stats(const struct engine *e, struct engine_stats *out);

@@ -26,24 +26,47 @@ enum {
     TEXT_BYTES = 512,
     TRIM_PAUSE_MS = 50,  /* log retention is applied at most this often per queue ... */
     AGE_PAUSE_MS = 1000, /* ... and looked at this often while only age can let a message go */
+    PRIORITIES = 10,
+    FILTER_HEADERS_MAX = 32,
 };
+
+/* The store's queue in which the schedule keeps its times; no client ever sees it. */
+#define SCHEDULE_QUEUE UINT32_MAX
 
 struct group;
 struct queue;
+struct schedule;
+struct topics;
+struct dedup;
+struct filter;
+struct keys;
+struct compaction;
 
-/* A message that was handed out and came back. In group->ready (by seq) or group->delayed (by due time). */
+/* A message that was handed out and came back. In group->ready (by priority and seq) or group->delayed (by due time). */
 struct returned {
     struct heap_node node;
     uint64_t seq;
     uint64_t due_wall_ms; /* 0: at once */
     uint32_t attempts;    /* deliveries so far */
+    uint32_t key;         /* its key's number in group->keys; 0: none */
+    uint8_t priority;
 };
 
 struct lease_entry {
     uint64_t seq;
     uint64_t deadline_ms; /* monotonic */
     uint32_t attempts;    /* including this delivery */
+    uint32_t key;         /* as in struct returned */
 };
+
+/* A message that must leave its group for the dead letters; done as soon as it can be read. */
+struct dying {
+    TAILQ_ENTRY(dying) link; /* group->dying */
+    uint64_t seq;
+    uint32_t attempts, key;
+    const char *reason; /* static: "max_attempts", "rejected" */
+};
+TAILQ_HEAD(dying_list, dying);
 
 /* Messages handed out together: consecutive receipts, one timer, one hash entry. */
 struct lease_block {
@@ -69,8 +92,11 @@ struct consumer {
     struct block_list blocks;
     struct heap_node wait; /* one_shot: engine->waits */
     uint64_t credit_messages;
-    int64_t credit_bytes; /* falls below zero by less than one message */
-    uint32_t lease_ms;    /* 0: the queue's */
+    int64_t credit_bytes;   /* falls below zero by less than one message */
+    uint32_t lease_ms;      /* 0: the queue's */
+    uint32_t max_unsettled; /* 0: no limit */
+    uint32_t unsettled;     /* leased to it now */
+    uint8_t priority;
     bool settle_on_send, one_shot, held, is_ready;
 };
 TAILQ_HEAD(consumer_list, consumer);
@@ -89,10 +115,21 @@ struct group {
     TAILQ_ENTRY(group) in_dispatch;
     uint32_t id;
     uint32_t consumer_count;
-    uint64_t floor;         /* every seq <= floor is settled */
-    uint64_t cursor;        /* > floor; the next seq never handed out */
-    struct seqset settled;  /* above the floor */
-    struct heap ready;      /* struct returned, by seq */
+    uint64_t floor;        /* every seq <= floor is settled */
+    uint64_t cursor;       /* > floor; the next seq never handed out */
+    struct seqset settled; /* above the floor */
+    struct seqset
+        passed; /* below the cursor, neither settled nor ever handed out (they wait for their key); no specials */
+    struct lanes *lanes;     /* specials that can be handed out, by priority; NULL: never had any */
+    struct keys *keys;       /* keys under way; NULL: never had any */
+    struct filter *filter;   /* NULL: everything */
+    uint64_t filter_from;    /* messages from here on were filtered when they came; older ones are when they are read */
+    struct consumer *active; /* of single_active */
+    bool single_active;
+    struct dying_list dying;
+    TAILQ_ENTRY(group) in_dying; /* engine->dying */
+    bool is_dying;
+    struct heap ready;      /* struct returned, by priority and seq */
     struct heap delayed;    /* struct returned, by due time (monotonic) */
     struct heap_node delay; /* engine->delays, by the least due time */
     struct consumer_list consumers;
@@ -107,12 +144,53 @@ struct group {
 };
 LIST_HEAD(group_list, group);
 
+/* Ready specials of a group, by priority. */
+struct lanes {
+    struct seqset ready[PRIORITIES];
+};
+
+/* A message whose due time was changed after it was stored. */
+struct rescheduled {
+    uint64_t seq, due_ms;
+    UT_hash_handle hh;
+};
+
+/*
+ * Messages that are not handed out in the order of their seqs: with a priority above 0, or due later than accepted. The
+ * cursor of a group passes over them; they come through the group's lanes. May keep what is dead until it is pruned.
+ */
+struct specials {
+    struct seqset all;
+    struct seqset waiting;                 /* of these: not due yet */
+    struct seqset by_priority[PRIORITIES]; /* of these: by priority; [0] is not used */
+    struct rescheduled *rescheduled;
+};
+
 struct queue_settings { /* broker_queue_settings without its ABI clothes */
     broker_retention retention;
     broker_sync sync;
     uint32_t lease_ms;
     uint32_t max_message_bytes;
     uint64_t log_max_age_ms, log_max_bytes, log_max_messages;
+    uint32_t max_attempts;
+    broker_backoff backoff;
+    uint32_t backoff_ms, backoff_max_ms, backoff_jitter_percent;
+    char *dead_letter; /* owned; NULL: the queue's name + ".dead" */
+    uint64_t ttl_ms, unused_ms, dedup_ms;
+    uint32_t dedup_count;
+    uint64_t max_messages, max_bytes;
+    broker_overflow overflow;
+    bool dead_letter_expired, ordered_keys, fair_keys, compact;
+};
+
+struct binding {
+    LIST_ENTRY(binding) of_queue;
+    char pattern[];
+};
+LIST_HEAD(binding_list, binding);
+
+struct queue_counters { /* since start */
+    uint64_t published, expired, dead_lettered, dropped, duplicates;
 };
 
 struct queue {
@@ -123,7 +201,21 @@ struct queue {
     uint64_t next_seq;  /* of the next publish */
     uint64_t visible;   /* greatest seq consumers may see */
     uint64_t trimmed;   /* log: everything <= this was let go; work: it is a lower bound of the same */
-    struct seqset gone; /* reported dead above `trimmed` by a rule no longer in force (retention changed) */
+    struct seqset gone; /* reported dead above `trimmed` by a rule no longer in force (retention changed), or one by one
+                           (log retention: deleted, expired, compacted) */
+    struct specials *specials; /* NULL: never had any */
+    struct seqset expired;     /* expired, and not yet gone: to be dead-lettered, or handed out and not come back */
+    bool is_expiring;          /* in engine->expiring: `expired` has messages to be looked at */
+    bool expiry_reading;       /* a read of one of them is pending */
+    uint64_t expire_at;        /* the next one of `expired` to look at */
+    TAILQ_ENTRY(queue) in_expiring;
+    struct binding_list bindings;
+    uint32_t binding_count;
+    struct dedup *dedup;           /* NULL: no message id seen */
+    struct compaction *compaction; /* NULL: not compacted */
+    struct queue_counters counters;
+    uint64_t used_ms;        /* monotonic: last publish, consume or change */
+    struct heap_node unused; /* engine->unused: when to look whether the queue is unused */
     struct group_list groups;
     uint32_t group_count;
     uint32_t synced_pending; /* publishes that wait for a sync ... */
@@ -213,8 +305,17 @@ struct engine {
     uint32_t spare_block_count;
     uint64_t next_block;
 
-    struct heap lease_timers, waits, delays, trims;
+    struct heap lease_timers, waits, delays, trims, unused;
     TAILQ_HEAD(, group) dispatch;
+    TAILQ_HEAD(, group) dying;
+    TAILQ_HEAD(, queue) expiring;
+    uint64_t
+        retry_ms; /* dying and expiring could not go on (disk full, no memory): again at this time; 0: not waiting */
+
+    struct schedule *schedule;
+    struct topics *topics;
+    TAILQ_HEAD(, scan) scans;
+    TAILQ_HEAD(, compaction) compactions;
 
     struct producer *producers;
     struct producer_list producers_by_use;
@@ -278,6 +379,12 @@ void queue_purge(struct engine *e, const struct command *c);
 void queue_list(struct engine *e, const struct command *c);
 void queue_describe(struct engine *e, const struct command *c);
 void queue_info(struct engine *e, const struct queue *q, broker_queue_info *info);
+void settings_default(const struct engine *e, struct queue_settings *s);
+bool settings_copy(struct queue_settings *to,
+                   const struct queue_settings *from); /* false: no memory; to is as it was */
+void settings_release(struct queue_settings *s);
+struct queue *queue_make(struct engine *e, struct name name, const struct queue_settings *settings,
+                         broker_error *error); /* append and apply a new queue; NULL: *error */
 
 /* ---- group.c ---- */
 struct group *group_find(const struct queue *q, struct name name);
@@ -299,6 +406,12 @@ void group_drop_returned(struct engine *e, struct group *g, uint64_t last);
 void group_run_delays(struct engine *e);
 void group_wake(struct engine *e, struct group *g); /* it may have something to hand out */
 void group_info(const struct group *g, broker_group_info *info);
+bool group_settings_encode(const struct filter *filter, bool single_active, struct buf *out);
+/* Bytes used; 0: malformed or no memory. */
+size_t group_settings_decode(const uint8_t *bytes, size_t len, struct filter **filter, bool *single_active);
+void group_apply_settings(struct engine *e, struct group *g, struct filter *filter,
+                          bool single_active); /* takes filter */
+void group_alter(struct engine *e, const struct command *c);
 void group_create(struct engine *e, const struct command *c);
 void group_delete(struct engine *e, const struct command *c);
 void group_seek(struct engine *e, const struct command *c);
@@ -338,6 +451,172 @@ void consumers_free(struct engine *e);
 /* ---- dispatch.c ---- */
 void dispatch_run(struct engine *e);
 
-/* ---- recover.c: engine_restore, engine_replay, engine_recovered, engine_snapshot ---- */
+/* ---- schedule.c: times at which something happens to a message ---- */
+enum schedule_kind { SCHEDULE_DUE, SCHEDULE_EXPIRE };
+/* Entries are hints: whoever gets schedule_fired looks whether it still matters. Kept in memory up to a limit, beyond it in
+   sorted runs in the log (SCHEDULE_QUEUE), read back as their time comes near. */
+struct schedule *schedule_new(void);
+void schedule_free(struct schedule *s);
+bool schedule_add(struct engine *e, enum schedule_kind kind, uint32_t queue, uint64_t seq, uint64_t at_wall_ms);
+void schedule_run(struct engine *e);            /* fire what is due; read ahead; spill */
+uint64_t schedule_next(const struct engine *e); /* monotonic ms of the next call of schedule_run; UINT64_MAX: none */
+void schedule_readable(struct engine *e);       /* a pending read of SCHEDULE_QUEUE may succeed now */
+bool schedule_save(const struct engine *e, struct buf *out);
+struct reader;
+bool schedule_load(struct engine *e, struct reader *r);
+broker_error schedule_replay(struct engine *e, const uint8_t *record,
+                             const char **text); /* a message of SCHEDULE_QUEUE */
+void schedule_recovered(struct engine *e);
+void schedule_live(const struct engine *e, uint64_t first, uint64_t last,
+                   void (*fn)(void *arg, uint64_t first, uint64_t last), void *arg);
+/* In specials.c. fired: the time has come. wanted: would firing it still matter? (asked before a time is written away) */
+void schedule_fired(struct engine *e, enum schedule_kind kind, uint32_t queue, uint64_t seq, uint64_t at_wall_ms);
+bool schedule_wanted(const struct engine *e, enum schedule_kind kind, uint32_t queue, uint64_t seq,
+                     uint64_t at_wall_ms);
+
+/* ---- specials.c: priorities and times of messages ---- */
+bool message_is_special(const struct record_view *view); /* of a stored record */
+uint8_t specials_priority(const struct queue *q, uint64_t seq);
+bool specials_note(struct engine *e, struct queue *q,
+                   const struct record_view *view); /* publish and replay; false: no memory */
+void specials_visible(struct engine *e, struct queue *q, uint64_t from,
+                      uint64_t to);                                   /* these can be seen from now on */
+void specials_fill(struct engine *e, struct group *g, uint64_t from); /* a group was made or moved: its lanes */
+void specials_prune(struct queue *q);
+void specials_free(struct queue *q);
+bool specials_save(const struct queue *q, struct buf *out);
+bool specials_load(struct engine *e, struct queue *q, struct reader *r);
+void specials_recovered(struct engine *e, struct queue *q);
+void lane_remove(struct group *g, uint64_t first, uint64_t last);
+void lanes_free(struct group *g);
+void reschedule(struct engine *e, const struct command *c);
+broker_error reschedule_replay(struct engine *e, struct queue *q, uint64_t seq, const uint8_t *body, size_t len,
+                               const char **text);
+
+/* ---- keys.c: one message of a key at a time ---- */
+enum key_fate { KEY_FREE /* it may be handed out, and holds its key */, KEY_PARKED, KEY_NO_MEMORY };
+enum key_fate key_take(struct group *g, const struct record_view *view, uint64_t seq, bool fresh, uint32_t *key);
+void key_release(struct engine *e, struct group *g, uint32_t key,
+                 uint64_t seq);                 /* settled: the next one of the key may go */
+bool keys_next(struct group *g, uint64_t *seq); /* the next parked message whose turn it is */
+void keys_free(struct group *g);
+uint64_t keys_blocked(const struct group *g);
+
+/* ---- filter.c: which messages ---- */
+/* NULL: *error and *text (static) say why. The strings are copied. A filter of nothing gives NULL and OK. */
+struct filter *filter_new(const broker_filter *from, broker_error *error, const char **text);
+void filter_free(struct filter *f);                                          /* NULL is fine */
+bool filter_matches(const struct filter *f, const struct record_view *view); /* NULL: everything */
+void filter_get(const struct filter *f, broker_filter *out);                 /* pointers into f; NULL: zero */
+bool filter_is_same(const struct filter *a, const struct filter *b);
+bool filter_encode(const struct filter *f, struct buf *out); /* self-delimiting; NULL too */
+/* Bytes used; 0: malformed or no memory. *out NULL: everything. */
+size_t filter_decode(const uint8_t *bytes, size_t len, struct filter **out);
+
+/* ---- scan.c: walking a queue for a client ---- */
+void scan(struct engine *e, const struct command *c);
+void scans_run(struct engine *e);
+void scans_readable(struct engine *e, struct queue *q);
+void scans_drop_queue(struct engine *e, struct queue *q); /* it is going: they end with QUEUE_NOT_FOUND */
+void scans_drop_conn(struct engine *e, uint64_t conn);
+bool scans_waiting(
+    const struct engine *e); /* is there work that needs no read? then the next tick should come at once */
+void scans_free(struct engine *e);
+
+/* ---- compact.c: log queues that keep the last message of each key ---- */
+void compact_note(struct engine *e, struct queue *q); /* something was published, or the setting changed */
+void compact_run(struct engine *e);
+void compact_readable(struct engine *e, struct queue *q);
+uint64_t compact_next(const struct engine *e); /* monotonic ms */
+void compact_free(struct engine *e, struct queue *q);
+
+/* ---- topics.c: which queues a topic leads to ---- */
+struct topics *topics_new(void);
+void topics_free(struct topics *t);
+bool topics_bind(struct engine *e, struct queue *q, const char *pattern,
+                 size_t len); /* false: no memory. Again: no effect */
+void topics_unbind(struct engine *e, struct queue *q, const char *pattern, size_t len);
+void topics_forget_queue(struct engine *e, struct queue *q);
+bool topics_has(const struct queue *q, const char *pattern, size_t len);
+/* The distinct queues bound for a topic, in the order of their ids; *count of them. The array is the topics' own, valid until
+   the next call. false: no memory. */
+bool topics_match(struct engine *e, const char *topic, size_t len, struct queue *const **queues, uint32_t *count);
+void bind_or_unbind(struct engine *e, const struct command *c);
+broker_error bind_replay(struct engine *e, struct queue *q, const uint8_t *body, size_t len, const char **text);
+bool bindings_save(const struct queue *q, struct buf *out);
+bool bindings_load(struct engine *e, struct queue *q, struct reader *r);
+
+/* ---- dedup.c: message ids seen of late ---- */
+/* The seq that a message with this id got within the queue's window; 0: none. */
+uint64_t dedup_find(struct engine *e, struct queue *q, const uint8_t *id, size_t len);
+void dedup_note(struct engine *e, struct queue *q, const uint8_t *id, size_t len, uint64_t seq, uint64_t time_ms);
+void dedup_settings_changed(struct engine *e, struct queue *q);
+void dedup_free(struct queue *q);
+bool dedup_save(const struct queue *q, struct buf *out);
+bool dedup_load(struct engine *e, struct queue *q, struct reader *r);
+
+/* ---- move.c: a message's copy into another queue, and the end of the original, in one step ---- */
+struct dead_note { /* becomes the headers dead-reason, dead-queue, … of docs/PROTOCOL.md */
+    const char *reason;
+    const struct group *group; /* NULL: all groups */
+    uint32_t attempts;         /* 0: not said */
+};
+struct move {
+    struct queue *from, *to;
+    const struct stored_message *message;
+    const struct dead_note *note; /* NULL: no dead letter; dead-… headers are taken off */
+    uint8_t end_type;             /* the record that ends the original in `from`: RECORD_SETTLE, _DELETE, _EXPIRE */
+    const uint8_t *end_body;
+    size_t end_len;
+};
+/* Append both, all or nothing, and make the copy known in `to`; ending the original in memory is the caller's. The copy is
+   visible once it is durable. *index: the batch. */
+broker_error message_move(struct engine *e, const struct move *m, uint64_t *index);
+/* The queue for q's dead letters; made (appended, applied) if it is not there. NULL: *error. */
+struct queue *dead_letter_queue(struct engine *e, struct queue *q, broker_error *error);
+
+/* ---- deadletter.c: what becomes of a message that comes back, or expires ---- */
+/* A delivery of `seq` ended without an ack. due_wall_ms 0: the queue's backoff says. false: no memory. */
+bool message_came_back(struct engine *e, struct group *g, const struct lease_entry *entry, uint64_t due_wall_ms);
+bool message_reject(struct engine *e, struct group *g, const struct lease_entry *entry);
+uint64_t backoff_due(const struct engine *e, const struct group *g, uint64_t seq,
+                     uint32_t attempts); /* wall ms; 0: at once */
+void dying_run(struct engine *e);
+void dying_readable(struct engine *e, struct queue *q);
+void dying_drop(struct engine *e, struct group *g, uint64_t last); /* forget those up to `last` */
+bool dying_waiting(const struct engine *e);
+void queue_apply_delete_range(struct engine *e, struct queue *q, uint64_t first, uint64_t last);
+void queue_apply_expire_range(struct engine *e, struct queue *q, uint64_t first, uint64_t last);
+bool group_holds(const struct group *g,
+                 uint64_t seq); /* handed out, and neither settled nor waiting in lanes or for its key */
+/* Append RECORD_DELETE for a list of ranges (at most SETTLE_ITEMS_MAX) and apply it. */
+broker_error queue_delete_ranges(struct engine *e, struct queue *q, const uint64_t (*ranges)[2], uint32_t n,
+                                 enum durability durability, uint64_t *index);
+
+/* ---- limits.c: how much a queue takes, and queues that nobody uses ---- */
+/* May `messages` more of `bytes` in all be stored? QUEUE_FULL: no (overflow reject). */
+broker_error limits_check(struct engine *e, struct queue *q, uint64_t messages, uint64_t bytes);
+void limits_enforce(struct engine *e, struct queue *q); /* after a publish: overflow drop_oldest */
+void queue_used(struct engine *e, struct queue *q);
+void unused_arm(struct engine *e, struct queue *q);
+void unused_run(struct engine *e);
+
+/* ---- transact.c: several records, all or nothing; publishing by topic ---- */
+void transact(struct engine *e, const struct command *c);
+void publish_by_topic(struct engine *e, const struct command *c);
+
+/* ---- snapshot.c: engine_snapshot, engine_restore; replay.c: engine_replay, engine_recovered ---- */
+struct reader { /* bytes of a snapshot being read */
+    const uint8_t *at;
+    size_t left;
+    uint32_t version;
+    const char *text; /* what is wrong */
+    broker_error error;
+};
+const uint8_t *reader_bytes(struct reader *r, size_t n); /* NULL: too few left, and the error is set */
+uint32_t reader_u32(struct reader *r);                   /* 0 after an error */
+uint64_t reader_u64(struct reader *r);
+bool reader_refuse(struct reader *r, broker_error error, const char *text); /* false; the first error stays */
+bool reader_seqset(struct reader *r, struct seqset *s);
 
 #endif

@@ -103,6 +103,13 @@ bool seqset_has(const struct seqset *s, uint64_t seq)
     return i < s->count && s->parts[i].upper == seq >> 32 && roaring_bitmap_contains(s->parts[i].bits, (uint32_t)seq);
 }
 
+static void part_remove(struct seqset *s, uint32_t i)
+{
+    roaring_bitmap_free(s->parts[i].bits);
+    memmove(&s->parts[i], &s->parts[i + 1], (s->count - i - 1) * sizeof *s->parts);
+    s->count--;
+}
+
 void seqset_drop_to(struct seqset *s, uint64_t last)
 {
     if (seqset_empty(s) || last < s->least) {
@@ -120,8 +127,40 @@ void seqset_drop_to(struct seqset *s, uint64_t last)
     memmove(s->parts, s->parts + whole, s->count * sizeof *s->parts);
     if (s->count && s->parts[0].upper == last >> 32) {
         roaring_bitmap_remove_range_closed(s->parts[0].bits, 0, (uint32_t)last);
+        if (roaring_bitmap_is_empty(s->parts[0].bits)) {
+            part_remove(s, 0);
+        }
     }
     s->least = last + 1;
+}
+
+void seqset_remove(struct seqset *s, uint64_t first, uint64_t last)
+{
+    if (seqset_empty(s) || first > s->most || last < s->least) {
+        return;
+    }
+    uint32_t i = part_at_least(s, (uint32_t)(first >> 32));
+    while (i < s->count && s->parts[i].upper <= last >> 32) {
+        uint64_t base = (uint64_t)s->parts[i].upper << 32, top = base | UINT32_MAX;
+        uint64_t from = first > base ? first : base, to = last < top ? last : top;
+        roaring_bitmap_remove_range_closed(s->parts[i].bits, (uint32_t)from, (uint32_t)to);
+        if (roaring_bitmap_is_empty(s->parts[i].bits)) {
+            part_remove(s, i);
+        } else {
+            i++;
+        }
+    }
+    if (s->count == 0) {
+        seqset_release(s);
+        return;
+    }
+    const struct seqset_part *end = &s->parts[s->count - 1];
+    if (last >= s->most) {
+        s->most = (uint64_t)end->upper << 32 | roaring_bitmap_maximum(end->bits);
+    }
+    if (first <= s->least) {
+        s->least = (uint64_t)s->parts[0].upper << 32 | roaring_bitmap_minimum(s->parts[0].bits);
+    }
 }
 
 uint64_t seqset_next(const struct seqset *s, uint64_t from)

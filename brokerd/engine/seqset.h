@@ -25,6 +25,7 @@ static inline bool seqset_empty(const struct seqset *s)
     return s->most == 0;
 }
 bool seqset_add(struct seqset *s, uint64_t first, uint64_t last); /* first >= 1; false: no memory, set unchanged */
+void seqset_remove(struct seqset *s, uint64_t first, uint64_t last);
 bool seqset_has(const struct seqset *s, uint64_t seq);
 void seqset_drop_to(struct seqset *s, uint64_t last); /* remove everything <= last */
 /* The least member >= from; UINT64_MAX if there is none. */

@@ -28,8 +28,6 @@ enum {
     FILE_NAME_BYTES = 64
 };
 
-/* A record that stands for lost ones in a batch that fsck has repaired. The store skips it; the engine never sees it. */
-enum { RECORD_LOST = 0xff };
 
 enum segment_kind { SEGMENT_LOG = 1, SEGMENT_COLD = 2 };
 enum format_check { FORMAT_OK, FORMAT_DAMAGED, FORMAT_FOREIGN_VERSION };

@@ -95,14 +95,27 @@ enum frame_type {
     FRAME_GROUP_CREATE = 0x18,
     FRAME_GROUP_DELETE = 0x19,
     FRAME_GROUP_SEEK = 0x1a,
+    FRAME_GROUP_ALTER = 0x1b,
+    FRAME_BIND = 0x1c,
+    FRAME_UNBIND = 0x1d,
+    FRAME_SCAN = 0x1e, /* count, delete, move or redrive what a range and a filter name */
+    FRAME_RESCHEDULE = 0x1f,
     FRAME_SUBSCRIBE = 0x20,   /* stream: the new subscription's id, chosen by the client, not 0 */
     FRAME_UNSUBSCRIBE = 0x21, /* stream: the subscription */
     FRAME_LEASE = 0x22,       /* the answer is a batch as in DELIVER */
+    FRAME_PEEK = 0x23, /* the answer: u32 count, u32 flags (PEEK_MORE), u64 next seq, u64 * count seqs, records */
     /* Requests with binary bodies. */
-    FRAME_PUBLISH = 0x30, /* u16 queue name length, name, zeros to 8; then message records, each padded to 8 */
-    FRAME_ACK = 0x31,     /* n * settle_range */
-    FRAME_NACK = 0x32,    /* u32 delay_ms, u32 zero, n * settle_range */
-    FRAME_EXTEND = 0x33,  /* u32 lease_ms, u32 zero, n * settle_range */
+    FRAME_PUBLISH =
+        0x30,          /* u16 queue name length, name, zeros to 8; then message records, each padded to 8. Length 0: by
+                             topic, every record has RECORD_BY_TOPIC */
+    FRAME_ACK = 0x31,  /* n * settle_range */
+    FRAME_NACK = 0x32, /* u32 delay_ms (0: the queue's backoff), u32 NACK_… flags, n * settle_range */
+    FRAME_EXTEND = 0x33, /* u32 lease_ms, u32 zero, n * settle_range */
+    FRAME_TRANSACT =
+        0x34, /* all or nothing: parts, see struct transact_part; the answer: u64 * number of messages, their seqs */
+    FRAME_BACKUP_BEGIN = 0x50, /* map; the answer names the files and their sizes */
+    FRAME_BACKUP_READ = 0x51,  /* map {"file", "offset", "bytes"}; the answer: bytes */
+    FRAME_BACKUP_END = 0x52,   /* map, empty */
     /* One-way frames: no answer. */
     FRAME_CREDIT = 0x40,    /* client to broker; stream: subscription; u32 messages, u32 zero, u64 bytes: added */
     FRAME_HEARTBEAT = 0x41, /* either way, no body */
@@ -112,7 +125,20 @@ enum frame_type {
     FRAME_ERROR = 0xff,              /* the answer to a request that failed: msgpack, see wire_error_body */
 };
 
-enum { FRAME_FLAG_SYNC_SHIFT = 0, FRAME_FLAG_SYNC_MASK = 0x03 }; /* PUBLISH: broker_sync in the low two bits */
+enum {
+    FRAME_FLAG_SYNC_SHIFT = 0, /* PUBLISH, TRANSACT: broker_sync in the low two bits */
+    FRAME_FLAG_SYNC_MASK = 0x03,
+    FRAME_FLAG_UNROUTABLE_OK =
+        0x04 /* PUBLISH, TRANSACT: a message that no queue is bound for is dropped, without an error */
+};
+enum { NACK_DEAD_LETTER = 0x1 }; /* the consumer gives up: to the dead letters now, whatever max_attempts says */
+
+/* A part of TRANSACT: head of 16 bytes, then the queue's name padded to 8 (publish only), then `length` bytes padded to 8:
+   records (publish) or settle ranges (ack, nack). */
+#define TRANSACT_PART_BYTES 16u
+enum transact_kind { TRANSACT_PUBLISH = 1, TRANSACT_ACK = 2, TRANSACT_NACK = 3 };
+/* offset 0 u8 kind; 1 u8 zero; 2 u16 queue name length (publish; 0: by topic); 4 u32 length; 8 u32 delay_ms (nack); 12 u32
+   NACK_… flags (nack) */
 
 void frame_head_put(uint8_t out[FRAME_HEAD_BYTES], const struct frame_head *head);
 /* MALFORMED if the reserved bytes are not zero; the caller checks `length` against its limit. */
@@ -131,6 +157,8 @@ struct settle_range {
    (broker_error), u16 flags, u32 retry_ms. Ranges cover every record once, in order. A failed range has first_seq 0. */
 #define PUBLISH_RANGE_BYTES     24u
 #define PUBLISH_RANGE_DUPLICATE 0x1u /* stored before; first_seq 0: which seq is no longer known */
+#define PUBLISH_RANGE_ROUTED                                                                                           \
+    0x2u /* by topic: first_seq is not a seq but the number of queues that each message reached */
 struct publish_range {
     uint64_t first_seq;
     uint32_t first_index;
@@ -143,9 +171,14 @@ void publish_range_put(uint8_t out[PUBLISH_RANGE_BYTES], const struct publish_ra
 void publish_range_get(const uint8_t in[PUBLISH_RANGE_BYTES], struct publish_range *range);
 
 /* Head of a delivered batch: u32 count, u32 flags, u64 first_receipt (message i has first_receipt + i). If
-   DELIVER_ATTEMPTS is set, u32 attempt per message follows, zeros to 8; else every attempt is 1. Then `count` records. */
+   DELIVER_ATTEMPTS is set, u32 attempt per message follows, zeros to 8; else every attempt is 1. If DELIVER_SEQS is set, u64
+   seq per message follows: that is the message's seq in this queue, whatever its record says (one record can lie in several
+   queues); else the record's seq is. Then `count` records. */
 #define DELIVER_HEAD_BYTES 16u
 #define DELIVER_ATTEMPTS   0x1u
+#define DELIVER_SEQS       0x2u
+#define PEEK_HEAD_BYTES    16u
+#define PEEK_MORE          0x1u
 
 /* ---- records: what is stored is what is sent ------------------------------------------------------------------- */
 
@@ -163,9 +196,9 @@ void publish_range_get(const uint8_t in[PUBLISH_RANGE_BYTES], struct publish_ran
  *       16  u64 seq        0 from a publisher
  *       24  u64 time_ms    accepted, Unix time; 0 from a publisher
  *       32  u16 key_len
- *       34  u16 reserved   zero
+ *       34  u16 topic_len
  *       36  u32 headers_len
- *       40  [u64 due_ms] if RECORD_HAS_DUE, [u64 expire_ms] if RECORD_HAS_EXPIRE, id, key, headers (msgpack map), body
+ *       40  [u64 due_ms] if RECORD_HAS_DUE, [u64 expire_ms] if RECORD_HAS_EXPIRE, id, key, topic, headers (msgpack map), body
  * Records that are no messages use the same head (seq, key_len, headers_len as their type says) and a body of their own.
  */
 enum record_type {
@@ -176,25 +209,42 @@ enum record_type {
         4, /* u32 group, u32 n; n = 0: u64 first, u64 last handed out first time; else n * (u64 seq, u32 attempt, u32 0) */
     RECORD_QUEUE = 5,        /* created or altered: everything a queue is; docs/STORAGE.md */
     RECORD_QUEUE_DELETE = 6, /* no body */
-    RECORD_GROUP = 7,        /* created or moved: u32 group, u32 name length, u64 cursor, name */
+    RECORD_GROUP = 7,        /* created or moved: u32 group, u32 name length, u64 cursor, name, group settings */
     RECORD_GROUP_DELETE = 8, /* u32 group, u32 0 */
     RECORD_PURGE = 9,        /* u64 last: everything up to it is settled for every group */
     RECORD_TRIM = 10,        /* u64 last: log retention let everything up to it go */
+    RECORD_ROUTE =
+        11, /* u32 n, u32 0, n * (u32 queue, u32 0, u64 seq): further places of the message record that follows
+                                in the same batch, besides the one in its head. The store indexes them too */
+    RECORD_DELETE = 12, /* u32 0, u32 n, n * (u64 first, u64 last): gone for every group */
+    RECORD_EXPIRE = 13, /* the same: gone for every group that has not handed it out; for the others when it returns */
+    RECORD_GROUP_ALTER = 14, /* u32 group, u32 0, group settings */
+    RECORD_BIND = 15,        /* u8 1 bind, 0 unbind, 7 bytes zero, pattern */
+    RECORD_RESCHEDULE = 16,  /* seq in the head: u64 due_ms */
+    RECORD_LOST = 255        /* the store's: stands for a lost record in a repaired batch */
 };
+/* RECORD_LEASE's n: this bit says that its low bits count ranges (u64 first, u64 last) handed out for the first time. */
+#define LEASE_RANGES 0x80000000u
+
 enum {
     RECORD_HAS_DUE = 0x01,
     RECORD_HAS_EXPIRE = 0x02,
     RECORD_ID_PRODUCER =
-        0x04, /* id is u64 producer, u64 number: numbers of one producer rise by one per message and queue */
-    RECORD_FLAGS_KNOWN = 0x07,
+        0x04, /* id begins with u64 producer, u64 number (numbers of one producer rise by one per message and queue, or
+                 among those by topic); what follows in it is the message id */
+    RECORD_BY_TOPIC = 0x08,      /* published to its topic, not to a queue by name */
+    RECORD_DUE_IS_DELAY = 0x10,  /* from a publisher: due_ms counts from acceptance; stored: never set */
+    RECORD_EXPIRE_IS_TTL = 0x20, /* the same for expire_ms */
+    RECORD_FLAGS_KNOWN = 0x3f,
 };
+#define PRODUCER_ID_BYTES 16u
 
 struct record_head {
     uint32_t length, crc;
     uint8_t type, flags, priority, id_len;
     uint32_t queue;
     uint64_t seq, time_ms;
-    uint16_t key_len;
+    uint16_t key_len, topic_len;
     uint32_t headers_len;
 };
 
@@ -202,8 +252,12 @@ struct record_head {
 struct record_view {
     struct record_head head;
     uint64_t due_ms, expire_ms; /* 0 if absent */
-    const uint8_t *id, *key, *headers, *body;
+    const uint8_t *id;          /* head.id_len bytes: [producer, number,] message id */
+    const uint8_t *key, *topic, *headers, *body;
     uint32_t body_len;
+    uint64_t producer, number; /* 0: not numbered */
+    const uint8_t *message_id; /* message_id_len bytes, NULL if none */
+    uint32_t message_id_len;
 };
 
 void record_head_put(uint8_t out[RECORD_HEAD_BYTES], const struct record_head *head);
@@ -245,13 +299,16 @@ struct record_spec {
     size_t body_len;
     const void *key;
     size_t key_len;
+    const void *topic;
+    size_t topic_len;
     const void *headers; /* msgpack map or NULL */
     size_t headers_len;
     uint8_t priority;
     uint64_t due_ms, expire_ms; /* 0: none */
-    const void *id;
+    bool due_is_delay, expire_is_ttl, by_topic;
+    const void *id; /* message id, up to 255 bytes, 239 with a producer */
     size_t id_len;
-    uint64_t producer, number; /* producer 0: none (id counts then) */
+    uint64_t producer, number; /* producer 0: none */
 };
 /* record_spec_bytes: room for the padded record; 0 if over RECORD_MAX_BYTES or a field's range. */
 uint32_t record_spec_bytes(const struct record_spec *spec);
@@ -262,6 +319,14 @@ void record_spec_put(uint8_t *out,
 
 #define NAME_MAX_BYTES 255u
 bool name_is_valid(const char *name, size_t len); /* 1..255 of A-Z a-z 0-9 . _ - and no leading '.' */
+
+#define TOPIC_MAX_BYTES  255u
+#define TOPIC_MAX_TOKENS 32u
+/* A topic: 1..255 bytes, up to 32 tokens of A-Z a-z 0-9 _ - separated by single dots. A pattern also has tokens '*' (any one
+   token) and, as the last, '>' (one or more tokens). */
+bool topic_is_valid(const char *topic, size_t len);
+bool topic_pattern_is_valid(const char *pattern, size_t len);
+bool topic_matches(const char *pattern, size_t pattern_len, const char *topic, size_t topic_len);
 
 /* A control body (one msgpack map with string keys) being read. Unknown keys are skipped; a wrong type or a value out of
    range is an error that names the key. Depth and size are bounded (depth 8). */

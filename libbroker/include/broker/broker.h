@@ -70,7 +70,10 @@ extern "C" {
     X(IO, 27, 500, 0, "input or output failed")                                                                        \
     X(CANCELLED, 28, 499, 0, "cancelled")                                                                              \
     X(NOT_MODIFIED, 29, 304, 0, "nothing to change")                                                                   \
-    X(INTERNAL, 30, 500, 0, "internal error")
+    X(INTERNAL, 30, 500, 0, "internal error")                                                                          \
+    X(UNROUTABLE, 31, 404, 0, "no queue is bound for the topic")                                                       \
+    X(MESSAGE_NOT_FOUND, 32, 404, 0, "no such message")                                                                \
+    X(REFUSED, 33, 409, 0, "not possible in this state")
 
 typedef enum broker_error {
 #define BROKER_ERROR_ENUM(name, code, http, retry, text) BROKER_##name = code,
@@ -158,6 +161,14 @@ typedef struct broker_message { /* what is published; nothing of it is kept afte
     size_t header_count;
     const void *raw_headers; /* instead of headers: one msgpack map, as broker_msg_raw_headers gives it */
     size_t raw_headers_len;
+    const char
+        *topic; /* what it is about, e.g. "orders.eu.created"; where it goes if published to queue NULL; NULL: none */
+    const void *id;    /* deduplicated within the queue's window; up to 239 bytes; NULL: none */
+    size_t id_len;     /* 0: strlen(id) */
+    uint8_t priority;  /* 0..9, 9 goes first */
+    uint64_t delay_ms; /* not to be handed out before this long after acceptance; 0: at once; up to 100 years */
+    uint64_t at_ms;    /* the same as a Unix time; only one of the two */
+    uint64_t ttl_ms;   /* expires this long after acceptance; 0: never, or as the queue says */
 } broker_message;
 
 typedef enum broker_sync {
@@ -170,16 +181,21 @@ typedef enum broker_sync {
 typedef struct broker_publish_options {
     size_t size;
     broker_sync sync;
+    bool unroutable_ok; /* by topic: that no queue is bound for it is no error */
 } broker_publish_options;
 
 typedef struct broker_publish_result {
-    uint64_t seq;   /* of the stored message; 1, 2, 3 … per queue; 0 if a duplicate's seq is no longer known */
-    bool duplicate; /* it was there already: a retry of a publish whose confirm was lost */
+    uint64_t seq; /* of the stored message; 1, 2, 3 … per queue; 0 if a duplicate's seq is no longer known */
+    bool
+        duplicate; /* it was there already: a retry of a publish whose confirm was lost, or its id was seen; seq is the first's */
+    uint32_t queues; /* by topic: how many queues it reached; seq is 0 then */
 } broker_publish_result;
 
 typedef void broker_publish_cb(void *arg, broker_error error, const broker_publish_result *result);
 
 /*
+ * queue NULL: by topic, to every queue that is bound for message->topic, all or none; UNROUTABLE if there is none.
+ *
  * broker_publish_async: copy the message into the outbox and return; cb (may be NULL) runs exactly once, when the broker
  * has confirmed or refused it. Messages of one handle to one queue are stored in the order of the calls. Frames go out in
  * broker_process. OUTBOX_FULL: confirms must come in first (broker_wait); INVALID_ARGUMENT, TOO_LARGE, NO_MEMORY.
@@ -210,6 +226,9 @@ typedef struct broker_subscribe_options {
     uint32_t lease_ms;        /* 1..86400000; default: the queue's */
     uint32_t credit_messages; /* most messages handed out and not yet returned to the library; default 1024 */
     uint64_t credit_bytes;    /* the same in bytes; default 8 MiB */
+    uint8_t priority;         /* 0..9: consumers of higher priority are served first while they have credit */
+    uint32_t
+        max_unsettled; /* most messages leased to it at once; a lease that ends, also by time, makes room; 0: no limit */
 } broker_subscribe_options;
 
 /* The message is valid during the callback; broker_msg_keep makes it outlive it. */
@@ -244,7 +263,10 @@ BROKER_API broker_error broker_lease(broker *b, const char *queue, const char *g
  * lease ran out, or the message was settled already) fails alone: broker_settle_failures counts them.
  */
 BROKER_API broker_error broker_ack(broker *b, const broker_msg *m);
+/* delay_ms 0: as the queue's backoff says, at once if it has none. */
 BROKER_API broker_error broker_nack(broker *b, const broker_msg *m, uint32_t delay_ms);
+/* broker_reject: give the message up: to the dead letters at once, with the reason "rejected". */
+BROKER_API broker_error broker_reject(broker *b, const broker_msg *m);
 BROKER_API broker_error broker_extend(broker *b, const broker_msg *m, uint32_t lease_ms);
 /* The same by receipt number, for programs that store it; these wait for the answer: STALE_RECEIPT if it is over. */
 BROKER_API broker_error broker_ack_receipt(broker *b, uint64_t receipt);
@@ -264,6 +286,11 @@ BROKER_API void broker_msg_each_header(const broker_msg *m,
                                        bool (*fn)(void *arg, const char *name, size_t name_len, const char *value,
                                                   size_t value_len),
                                        void *arg);
+BROKER_API const char *broker_msg_topic(const broker_msg *m, size_t *len); /* NULL: none; not NUL-terminated */
+BROKER_API const void *broker_msg_id(const broker_msg *m, size_t *len);    /* the publisher's message id; NULL: none */
+BROKER_API uint8_t broker_msg_priority(const broker_msg *m);
+BROKER_API uint64_t broker_msg_due_ms(const broker_msg *m);    /* Unix time it was scheduled for; 0: none */
+BROKER_API uint64_t broker_msg_expire_ms(const broker_msg *m); /* Unix time of its expiry; 0: none of its own */
 BROKER_API uint64_t broker_msg_seq(const broker_msg *m);
 BROKER_API uint64_t broker_msg_time_ms(const broker_msg *m); /* accepted by the broker, Unix time */
 BROKER_API uint32_t broker_msg_attempt(const broker_msg *m); /* 1 for the first delivery */
@@ -276,13 +303,34 @@ BROKER_API void broker_msg_free(broker_msg *m);              /* of a kept one; N
 typedef enum broker_retention { BROKER_RETENTION_WORK = 1, BROKER_RETENTION_LOG = 2 } broker_retention;
 
 /* What can be set of a queue. In a create, unset fields take the default; in an alter, only set fields change. */
-#define BROKER_SET_RETENTION         0x01u
-#define BROKER_SET_SYNC              0x02u
-#define BROKER_SET_LEASE_MS          0x04u
-#define BROKER_SET_MAX_MESSAGE_BYTES 0x08u
-#define BROKER_SET_LOG_MAX_AGE_MS    0x10u
-#define BROKER_SET_LOG_MAX_BYTES     0x20u
-#define BROKER_SET_LOG_MAX_MESSAGES  0x40u
+#define BROKER_SET_RETENTION           0x01u
+#define BROKER_SET_SYNC                0x02u
+#define BROKER_SET_LEASE_MS            0x04u
+#define BROKER_SET_MAX_MESSAGE_BYTES   0x08u
+#define BROKER_SET_LOG_MAX_AGE_MS      0x10u
+#define BROKER_SET_LOG_MAX_BYTES       0x20u
+#define BROKER_SET_LOG_MAX_MESSAGES    0x40u
+#define BROKER_SET_MAX_ATTEMPTS        0x80u
+#define BROKER_SET_BACKOFF             0x100u /* all four backoff fields */
+#define BROKER_SET_DEAD_LETTER         0x200u
+#define BROKER_SET_TTL_MS              0x400u
+#define BROKER_SET_DEAD_LETTER_EXPIRED 0x800u
+#define BROKER_SET_UNUSED_MS           0x1000u
+#define BROKER_SET_DEDUP_MS            0x2000u
+#define BROKER_SET_DEDUP_COUNT         0x4000u
+#define BROKER_SET_MAX_MESSAGES        0x8000u
+#define BROKER_SET_MAX_BYTES           0x10000u
+#define BROKER_SET_OVERFLOW            0x20000u
+#define BROKER_SET_ORDERED_KEYS        0x40000u
+#define BROKER_SET_FAIR_KEYS           0x80000u
+#define BROKER_SET_COMPACT             0x100000u
+#define BROKER_SET_ALL                 0x1fffffu
+
+typedef enum broker_backoff { BROKER_BACKOFF_NONE, BROKER_BACKOFF_FIXED, BROKER_BACKOFF_EXPONENTIAL } broker_backoff;
+typedef enum broker_overflow {
+    BROKER_OVERFLOW_REJECT,     /* a publish that does not fit gets QUEUE_FULL, to be tried again later */
+    BROKER_OVERFLOW_DROP_OLDEST /* the oldest go, counted in broker_queue_info.dropped */
+} broker_overflow;
 
 typedef struct broker_queue_settings {
     size_t size;
@@ -294,6 +342,26 @@ typedef struct broker_queue_settings {
     uint64_t log_max_age_ms;    /* log retention: 0 is unlimited */
     uint64_t log_max_bytes;
     uint64_t log_max_messages;
+    uint32_t
+        max_attempts; /* deliveries; a message that comes back from its last goes to the dead letters; 0: no limit */
+    broker_backoff backoff;  /* how long a message that comes back waits; default none: not at all */
+    uint32_t backoff_ms;     /* fixed: always; exponential: after the first attempt, doubled with each further one */
+    uint32_t backoff_max_ms; /* exponential: at most; 0: 86400000 */
+    uint32_t backoff_jitter_percent; /* 0..100: up to this part of it is taken off by chance */
+    const char
+        *dead_letter; /* the queue for dead letters, made when first needed; NULL or "": this one's name + ".dead" */
+    uint64_t ttl_ms;  /* messages expire this long after acceptance; 0: never. Counts for messages that come later */
+    bool dead_letter_expired; /* expired ones go to the dead letters; default: they are gone */
+    uint64_t
+        unused_ms; /* the queue is deleted when nobody has used it (publish, consume, alter) for so long; 0: never */
+    uint64_t dedup_ms;        /* window of message ids, in time; default 120000; 0: message ids are not looked at */
+    uint32_t dedup_count;     /* and in number; default 100000 */
+    uint64_t max_messages;    /* 0: no limit */
+    uint64_t max_bytes;       /* 0: no limit */
+    broker_overflow overflow; /* what happens beyond */
+    bool ordered_keys;        /* default true: of one key, one message at a time is handed out in a group, in order */
+    bool fair_keys; /* default false: keys take turns, so that one with a large backlog does not hold up the others */
+    bool compact;   /* log retention: of each key only the newest message is kept; an empty body removes the key */
 } broker_queue_settings;
 
 typedef struct broker_queue_info {
@@ -307,7 +375,28 @@ typedef struct broker_queue_info {
     uint64_t bytes;     /* about: of these */
     uint32_t groups;
     uint32_t consumers;
+    uint64_t scheduled; /* wait for their time, now */
+    uint32_t bindings;
+    uint64_t published, expired, dead_lettered, dropped, duplicates; /* since the broker's start */
 } broker_queue_info;
+
+/* Which messages: all given conditions must hold. Zero: every message. */
+typedef struct broker_filter {
+    const char *topic; /* pattern for the message's topic: tokens, '*' for one token, '>' at the end for the rest */
+    const char *key;   /* equals; NULL: any */
+    const broker_header *headers; /* text headers that must be there with these values */
+    size_t header_count;          /* up to 32 */
+} broker_filter;
+
+/* What can be set of a group. */
+#define BROKER_GROUP_SET_FILTER        0x1u
+#define BROKER_GROUP_SET_SINGLE_ACTIVE 0x2u
+typedef struct broker_group_settings {
+    size_t size;
+    uint32_t set;
+    broker_filter filter; /* the group sees only what matches; the rest counts as settled for it. From an alter on */
+    bool single_active;   /* only one consumer at a time is served: of the highest priority, the one that came first */
+} broker_group_settings;
 
 typedef struct broker_group_info {
     const char *queue;
@@ -316,8 +405,11 @@ typedef struct broker_group_info {
     uint64_t cursor_seq; /* next to be handed out for the first time */
     uint64_t ready;      /* can be handed out now */
     uint64_t leased;
-    uint64_t delayed; /* nacked with a delay that runs */
+    uint64_t delayed; /* came back and wait for their time */
     uint32_t consumers;
+    uint64_t blocked; /* wait for an earlier message of their key to be settled */
+    uint64_t lag;     /* accepted and not settled by this group: ready, leased, delayed, blocked, scheduled */
+    broker_group_settings settings; /* all set */
 } broker_group_info;
 
 /* All of these wait for the answer. Names: 1..255 bytes of A-Z a-z 0-9 . _ - (no leading '.'). */
@@ -343,10 +435,85 @@ typedef enum broker_start {
 
 /* value: the seq (first to be handed out) or the Unix time in ms; ignored for BEGINNING and END. */
 BROKER_API broker_error broker_group_create(broker *b, const char *queue, const char *group, broker_start start,
-                                            uint64_t value);
+                                            uint64_t value, const broker_group_settings *settings);
+BROKER_API broker_error broker_group_alter(broker *b, const char *queue, const char *group,
+                                           const broker_group_settings *settings);
 BROKER_API broker_error broker_group_seek(broker *b, const char *queue, const char *group, broker_start start,
                                           uint64_t value);
 BROKER_API broker_error broker_group_delete(broker *b, const char *queue, const char *group);
+
+/* Topics: messages published to topics that match the pattern go to the queue as well. Binding twice is no error. */
+BROKER_API broker_error broker_bind(broker *b, const char *queue, const char *pattern);
+BROKER_API broker_error broker_unbind(broker *b, const char *queue, const char *pattern);
+/* fn returns false to stop. */
+BROKER_API broker_error broker_queue_bindings(broker *b, const char *queue, bool (*fn)(void *, const char *pattern),
+                                              void *arg);
+
+/* ---- transactions ---------------------------------------------------------------------------------------------- */
+
+/*
+ * Publishes to several queues and settles of received messages in one step: all of it happens or nothing (consume,
+ * transform, produce). A stale receipt, a full queue, an unknown queue: nothing has happened, and the error says which part.
+ */
+typedef struct broker_transaction broker_transaction;
+BROKER_API broker_error broker_transaction_begin(broker *b, broker_transaction **out);
+BROKER_API broker_error broker_transaction_publish(broker_transaction *t, const char *queue,
+                                                   const broker_message *message);
+BROKER_API broker_error broker_transaction_ack(broker_transaction *t, const broker_msg *m);
+BROKER_API broker_error broker_transaction_nack(broker_transaction *t, const broker_msg *m, uint32_t delay_ms);
+/* broker_transaction_commit: wait for the answer and free t, whatever comes. `seqs`: room for one number per published
+   message, or NULL. After a lost connection a transaction that publishes is sent again, and is not done twice. */
+BROKER_API broker_error broker_transaction_commit(broker_transaction *t, const broker_publish_options *options,
+                                                  uint64_t *seqs);
+BROKER_API void broker_transaction_abort(broker_transaction *t); /* free it; nothing was sent */
+
+/* ---- looking and mending --------------------------------------------------------------------------------------- */
+
+typedef enum broker_scan_action {
+    BROKER_SCAN_COUNT,  /* the dry run of the others */
+    BROKER_SCAN_DELETE, /* gone for every group; cancels what is scheduled */
+    BROKER_SCAN_MOVE,   /* to the queue `target`, each atomically; what is leased to somebody is skipped */
+    BROKER_SCAN_REDRIVE /* dead letters: to `target`, or NULL: to the queue that each came from */
+} broker_scan_action;
+typedef enum broker_scan_state { BROKER_SCAN_ANY, BROKER_SCAN_SCHEDULED, BROKER_SCAN_AVAILABLE } broker_scan_state;
+
+typedef struct broker_scan_options {
+    size_t size;
+    uint64_t from_seq, to_seq; /* 0: from the oldest; to the newest */
+    uint64_t from_ms, to_ms;   /* accepted within, Unix ms; 0: no bound */
+    broker_scan_state state;
+    broker_filter filter;
+    const char *target;    /* move, redrive */
+    uint64_t max_messages; /* stop after so many matches; 0: no limit (peek: 100) */
+    uint64_t max_scanned;  /* stop after so many looked at; 0: no limit */
+} broker_scan_options;
+
+typedef struct broker_scan_result {
+    uint64_t matched;  /* counted, deleted, moved, peeked */
+    uint64_t skipped;  /* matched, but leased to somebody or without a place to go */
+    uint64_t next_seq; /* where to go on; 0: the range is done */
+} broker_scan_result;
+
+/* broker_peek: look at messages without leasing them; they come to fn, which returns false to stop. result may be NULL. */
+BROKER_API broker_error broker_peek(broker *b, const char *queue, const broker_scan_options *options,
+                                    bool (*fn)(void *arg, const broker_msg *m), void *arg, broker_scan_result *result);
+/* broker_scan: long ranges are walked in steps, one request each; `progress` (or NULL) runs after each step and returns
+   false to stop. */
+BROKER_API broker_error broker_scan(broker *b, const char *queue, broker_scan_action action,
+                                    const broker_scan_options *options,
+                                    bool (*progress)(void *arg, const broker_scan_result *so_far), void *arg,
+                                    broker_scan_result *result);
+/* broker_reschedule: a message that waits for its time gets another one. MESSAGE_NOT_FOUND: it does not wait (any more). */
+BROKER_API broker_error broker_reschedule(broker *b, const char *queue, uint64_t seq, uint64_t at_ms);
+BROKER_API broker_error broker_reschedule_delay(broker *b, const char *queue, uint64_t seq, uint64_t delay_ms);
+
+/* ---- backup ------------------------------------------------------------------------------------------------------ */
+
+/* broker_backup: a copy of everything durable, taken while the broker works, into the new directory `path`: a data directory
+   that `brokerd --data path` starts on. `progress` (or NULL) returns false to give up (CANCELLED). */
+BROKER_API broker_error broker_backup(broker *b, const char *path,
+                                      bool (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes_total),
+                                      void *arg);
 
 /* broker_ping: a round trip to the broker; *rtt_us in microseconds; may be NULL. */
 BROKER_API broker_error broker_ping(broker *b, uint64_t *rtt_us);
@@ -360,6 +527,8 @@ typedef struct broker_stats {
     uint64_t syncs, bytes_written, log_index; /* log: fdatasyncs, bytes, last durable batch */
     uint64_t disk_bytes, segments;
     char version[32];
+    uint64_t scheduled;                                                /* messages that wait for their time, now */
+    uint64_t redelivered, dead_lettered, expired, dropped, duplicates; /* since start */
 } broker_stats;
 BROKER_API broker_error broker_get_stats(broker *b, broker_stats *stats);
 
