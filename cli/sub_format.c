@@ -22,7 +22,7 @@ static void put_bytes(struct json *j, const char *key, const char *key_base64, c
 {
     if (utf8_is_valid(bytes, len)) {
         json_key(j, key);
-        json_string(j, bytes, len);
+        json_bytes(j, bytes, len);
     } else {
         json_key(j, key_base64);
         json_base64(j, bytes, len);
@@ -32,10 +32,10 @@ static void put_bytes(struct json *j, const char *key, const char *key_base64, c
 static bool put_header(void *arg, const char *name, size_t name_len, const char *value, size_t value_len)
 {
     struct json *j = arg;
-    json_string(j, name, name_len);
+    json_bytes(j, name, name_len);
     text_add(j->out, ":", 1);
     j->after_key = true;
-    json_string(j, value, value_len);
+    json_bytes(j, value, value_len);
     return true;
 }
 
