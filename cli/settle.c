@@ -40,10 +40,10 @@ static void on_message(void *arg, broker_subscription *s, const broker_msg *m)
 {
     struct lease_output *out = arg;
     if (out->as_array) {
-        format_message_json(&out->json, m);
+        format_message_json(&out->json, m, false);
         return;
     }
-    struct message_format lines = {.json = true, .delimiter = "\n", .delimiter_len = 1};
+    struct message_format lines = {.style = MESSAGE_JSON, .delimiter = "\n", .delimiter_len = 1};
     format_message(&out->text, &lines, m);
 }
 
@@ -79,8 +79,8 @@ struct settle_options {
 };
 
 static const struct arg_option nack_options[] = {
-    {"delay", 0, ARG_DURATION, "TIME", "0", "when it may come again", offsetof(struct settle_options, delay_ms), 0,
-     UINT32_MAX},
+    {"delay", 0, ARG_DURATION, "TIME", "0", "when it may come again; 0: as the queue's backoff says",
+     offsetof(struct settle_options, delay_ms), 0, UINT32_MAX},
     {0},
 };
 static const struct arg_option extend_options[] = {
