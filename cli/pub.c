@@ -122,9 +122,21 @@ static void on_confirm(void *arg, broker_error error, const broker_publish_resul
 
 /* ---- all or nothing ------------------------------------------------------------------------------------------------ */
 
+/* What a commit gave: of each message the seq in QUEUE, or by topic the number of queues. */
+static void take_numbers(struct pub *p, const uint64_t *seqs, uint64_t messages, uint64_t copies)
+{
+    for (uint64_t i = 0; !p->queue && i < messages; i++)
+        p->queues += seqs[i * copies];
+    if (p->queue) {
+        p->first_seq = p->first_seq ? p->first_seq : seqs[0];
+        p->last_seq = seqs[(messages - 1) * copies];
+    }
+}
+
 static broker_error commit(struct pub *p)
 {
-    broker_publish_options how = {.size = sizeof how, .sync = cli_sync(p->options->sync)};
+    broker_publish_options how = {
+        .size = sizeof how, .sync = cli_sync(p->options->sync), .unroutable_ok = p->options->unroutable_ok};
     uint64_t messages = p->transaction_messages, copies = 1 + p->options->also.count;
     uint64_t *seqs = calloc(messages * copies, sizeof *seqs);
     if (!seqs) {
@@ -139,8 +151,7 @@ static broker_error commit(struct pub *p)
     p->transaction_messages = 0;
     if (error == BROKER_OK) {
         p->confirmed += messages;
-        p->first_seq = p->first_seq ? p->first_seq : seqs[0];
-        p->last_seq = seqs[(messages - 1) * copies];
+        take_numbers(p, seqs, messages, copies);
     } else {
         p->refused += messages;
         remember_failure(p, error, p->sent, broker_error_text(p->cli->broker));
@@ -441,8 +452,8 @@ static enum cli_exit split_operands(struct pub *p, int count, char **operands, c
                             "give MESSAGE, or --file, --lines, --null, --whole or --fields, not both");
     if (o->lines + o->null + o->whole > 1)
         return cli_complain(p->cli, CLI_USAGE, "--lines, --null and --whole exclude each other");
-    if (!p->queue && (is_transactional(p) || o->create))
-        return cli_complain(p->cli, CLI_USAGE, "--also, --atomic and --create need a QUEUE");
+    if (!p->queue && o->create)
+        return cli_complain(p->cli, CLI_USAGE, "--create needs a QUEUE");
     return CLI_OK;
 }
 
