@@ -173,31 +173,33 @@ static bool copy_file(struct restore *r, const char *name)
     return ok;
 }
 
-/* Both directories; the new one is made if it is missing. */
-static bool open_directories(struct restore *r)
+static bool open_backup(struct restore *r)
 {
     r->from = open(r->from_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (r->from < 0)
         return complain(r, "open the backup", r->from_path, NULL);
+    if (!each_entry(r, r->from, r->from_path, add_size))
+        return false;
+    if (r->total == 0)
+        cli_complain(r->cli, CLI_FAILED, "'%s' is no backup: there is no checkpoint-... or segment-... in it",
+                     r->from_path);
+    return r->total > 0;
+}
+
+/* The new directory is made if it is missing. */
+static bool open_target(struct restore *r)
+{
     if (mkdir(r->to_path, 0700) < 0 && errno != EEXIST)
         return complain(r, "create", r->to_path, NULL);
     r->to = open(r->to_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (r->to < 0)
         return complain(r, "open", r->to_path, NULL);
-    return true;
+    return each_entry(r, r->to, r->to_path, must_be_empty);
 }
 
 static bool restore_files(struct restore *r)
 {
-    if (!open_directories(r) || !each_entry(r, r->to, r->to_path, must_be_empty) ||
-        !each_entry(r, r->from, r->from_path, add_size))
-        return false;
-    if (r->total == 0) {
-        cli_complain(r->cli, CLI_FAILED, "'%s' is no backup: there is no checkpoint-... or segment-... in it",
-                     r->from_path);
-        return false;
-    }
-    if (!each_entry(r, r->from, r->from_path, copy_file))
+    if (!open_backup(r) || !open_target(r) || !each_entry(r, r->from, r->from_path, copy_file))
         return false;
     return fsync(r->to) == 0 || complain(r, "sync", r->to_path, NULL);
 }

@@ -16,12 +16,10 @@ static const struct arg_option destroy_options[] = {
     {0},
 };
 
-static enum cli_exit create(struct cli *cli, const struct settings_options *o, const char *queue)
+static enum cli_exit create(struct cli *cli, const struct settings_options *o, const broker_queue_settings *settings,
+                            const char *queue)
 {
-    broker_queue_settings settings;
-    if (!settings_from_options(cli, o, &settings))
-        return CLI_USAGE;
-    broker_error error = broker_queue_create(cli->broker, queue, &settings);
+    broker_error error = broker_queue_create(cli->broker, queue, settings);
     bool existed = error == BROKER_QUEUE_EXISTS && o->exist_ok;
     if (error != BROKER_OK && !existed)
         return cli_fail(cli, error, "create queue '%s'", queue);
@@ -29,7 +27,8 @@ static enum cli_exit create(struct cli *cli, const struct settings_options *o, c
 }
 
 /* Names from standard input, one a line: a hundred thousand queues need not be as many connections. */
-static enum cli_exit create_each(struct cli *cli, const struct settings_options *o)
+static enum cli_exit create_each(struct cli *cli, const struct settings_options *o,
+                                 const broker_queue_settings *settings)
 {
     enum cli_exit code = CLI_OK;
     char *line = NULL;
@@ -37,7 +36,7 @@ static enum cli_exit create_each(struct cli *cli, const struct settings_options 
     while (code == CLI_OK && getline(&line, &capacity, stdin) > 0) {
         line[strcspn(line, "\n")] = '\0';
         if (*line)
-            code = create(cli, o, line);
+            code = create(cli, o, settings, line);
     }
     free(line);
     return code;
@@ -45,10 +44,14 @@ static enum cli_exit create_each(struct cli *cli, const struct settings_options 
 
 static enum cli_exit run_create(struct cli *cli, const void *options, int count, char **operands)
 {
+    broker_queue_settings settings;
+    if (!settings_from_options(cli, options, &settings))
+        return CLI_USAGE;
     enum cli_exit code = cli_connect(cli, NULL);
     if (code != CLI_OK)
         return code;
-    return strcmp(operands[0], "-") == 0 ? create_each(cli, options) : create(cli, options, operands[0]);
+    return strcmp(operands[0], "-") == 0 ? create_each(cli, options, &settings)
+                                         : create(cli, options, &settings, operands[0]);
 }
 
 static enum cli_exit run_alter(struct cli *cli, const void *options, int count, char **operands)
