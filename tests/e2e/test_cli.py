@@ -155,7 +155,7 @@ def test_pub_survives_a_restart(q):
 
 
 def test_queue_commands(broker):
-    run(broker, OK, "queue", "create", "a", "--lease", "45s", "--retention", "log", "--max-bytes", "64MiB", "--max-age", "2h")
+    run(broker, OK, "queue", "create", "a", "--lease", "45s", "--retention", "log", "--keep-bytes", "64MiB", "--keep-age", "2h")
     run(broker, OK, "queue", "create", "b")
     said = broker.cli_json("queue", "describe", "a")
     queue = said.get("queue", said)
@@ -242,7 +242,7 @@ def test_help(broker):
     overview = run(broker, OK, "help").stdout.decode()
     commands = [line.split("  ")[1].strip() for line in overview.splitlines() if line.startswith("  ") and not line.startswith("   ")]
     names = [" ".join(w for w in c.split() if w.islower() and w[0].isalpha()) for c in commands if not c.startswith("-")]
-    assert {"pub", "sub", "queue create", "group seek", "lease", "ack", "bench pub", "fsck", "ping"} <= set(names), names
+    assert {"sub", "queue create", "group seek", "lease", "ack", "bench pub", "fsck", "ping", "scheduled list", "dead redrive", "backup"} <= set(names), names
     for name in names:
         if not name.startswith("help"):
             text = run(broker, OK, "help", *name.split()).stdout
