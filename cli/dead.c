@@ -58,12 +58,12 @@ static bool read_target(void *arg, const broker_queue_info *q)
     return false;
 }
 
-static bool no_group(void *arg, const broker_group_info *g)
+static bool no_queue(void *arg, const broker_queue_info *q)
 {
     return false;
 }
 
-static bool is_there(void *arg, const broker_queue_info *q)
+static bool no_group(void *arg, const broker_group_info *g)
 {
     return false;
 }
@@ -82,21 +82,21 @@ static enum cli_exit find_dead(struct cli *cli, const char *queue, bool here, st
 {
     *place = (struct dead_place){.of_one = !here};
     snprintf(place->queue, sizeof place->queue, here ? "%s" : "%s.dead", queue);
-    if (!here) {
-        broker_error error = broker_queue_describe(cli->broker, queue, read_target, no_group, place);
-        if (error != BROKER_OK && error != BROKER_QUEUE_NOT_FOUND)
-            return cli_fail(cli, error, "describe queue '%s'", queue);
-        if (error == BROKER_QUEUE_NOT_FOUND && ends_with(queue, ".dead"))
-            return cli_fail(cli, error, "find the dead letters in '%s'", queue);
-    }
-    broker_error error = broker_queue_describe(cli->broker, place->queue, is_there, no_group, NULL);
-    if (error == BROKER_QUEUE_NOT_FOUND && !here && ends_with(queue, ".dead")) {
+    broker_error named = BROKER_OK;
+    if (!here)
+        named = broker_queue_describe(cli->broker, queue, read_target, no_group, place);
+    if (named != BROKER_OK && named != BROKER_QUEUE_NOT_FOUND)
+        return cli_fail(cli, named, "describe queue '%s'", queue);
+    broker_error error = broker_queue_describe(cli->broker, place->queue, no_queue, no_group, NULL);
+    if (error == BROKER_QUEUE_NOT_FOUND && !here && named == BROKER_OK && ends_with(queue, ".dead")) {
         snprintf(place->queue, sizeof place->queue, "%s", queue);
         place->of_one = false;
         error = BROKER_OK;
     }
-    if (error != BROKER_OK && (error != BROKER_QUEUE_NOT_FOUND || here))
-        return cli_fail(cli, error, "find the dead letters in '%s'", place->queue);
+    /* A queue that is there and has no dead letters yet is no failure; a name that nobody knows is one. */
+    bool none_yet = error == BROKER_QUEUE_NOT_FOUND && !here && named == BROKER_OK;
+    if (error != BROKER_OK && !none_yet)
+        return cli_fail(cli, error, "find the dead letters of '%s'", queue);
     place->exists = error == BROKER_OK;
     return CLI_OK;
 }

@@ -128,6 +128,7 @@ def test_none_yet(c):
     c.create()
     assert c.dead("q") == []
     c.refused("QUEUE_NOT_FOUND", "dead", "redrive", "q")
+    c.refused("QUEUE_NOT_FOUND", "dead", "list", "nobody")
 
 
 def test_many(c):
