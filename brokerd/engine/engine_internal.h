@@ -29,6 +29,7 @@ enum {
     PRIORITIES = 10,
     FILTER_HEADERS_MAX = 32,
     DEDUP_COUNT_MAX = 10000000,
+    DEFAULT_MAX_BINDINGS = 1000, /* of a queue */
 };
 
 /* The store's queue in which the schedule keeps its times; no client ever sees it. */
