@@ -484,35 +484,52 @@ static void test_the_oldest_go_from_log(void **state)
     drop_by_number(*state, BROKER_RETENTION_LOG);
 }
 
-/* What is settled in the middle does not count, and leases on what goes end. */
-static void test_the_oldest_go_around_holes(void **state)
+/* Lease the first `n` of q and ack all of them but the first. */
+static void settle_behind_the_first(struct fixture *f, uint32_t n)
 {
-    struct fixture *f = *state;
-    broker_queue_settings s = {.set = BROKER_SET_MAX_MESSAGES | BROKER_SET_OVERFLOW,
-                               .max_messages = 4,
-                               .overflow = BROKER_OVERFLOW_DROP_OLDEST};
-    assert_int_equal(set(f, COMMAND_QUEUE_CREATE, "q", s), BROKER_OK);
-    publish(f, "q", 4);
     struct command c = {.type = COMMAND_LEASE, .queue = named("q")};
-    c.u.lease.max_messages = 4;
+    c.u.lease.max_messages = n;
     c.u.lease.max_bytes = 1 << 20;
+    f->got_count = 0;
     assert_int_equal(command(f, c), BROKER_OK);
+    assert_int_equal(f->got_count, n);
+    struct receipt_range range = {.first = f->receipts[0] + 1, .count = n - 1};
+    c = (struct command){.type = COMMAND_ACK};
+    c.u.settle.ranges = &range;
+    c.u.settle.count = 1;
+    assert_int_equal(command(f, c), BROKER_OK);
+}
+
+/* What is settled in the middle does not count, and leases on what goes end. */
+static void drop_around_holes(struct fixture *f, broker_queue_settings eight, broker_queue_settings two)
+{
+    eight.set = two.set = BROKER_SET_MAX_MESSAGES | BROKER_SET_MAX_BYTES | BROKER_SET_OVERFLOW;
+    eight.overflow = two.overflow = BROKER_OVERFLOW_DROP_OLDEST;
+    assert_int_equal(set(f, COMMAND_QUEUE_CREATE, "q", eight), BROKER_OK);
+    publish(f, "q", 8);
+    settle_behind_the_first(f, 5);
+    check_dropped(f, 1, 4, 0); /* 1 is leased; 6, 7, 8 */
+    assert_int_equal(set(f, COMMAND_QUEUE_ALTER, "q", two), BROKER_OK);
+    check_dropped(f, 7, 2, 2);
+    struct receipt_range range = {.first = f->receipts[0], .count = 1};
     struct command ack = {.type = COMMAND_ACK};
-    struct receipt_range range = {.first = 0, .count = 1};
-    uint64_t receipt = f->receipts[0];
-    range.first = receipt + 1; /* 2 is done */
     ack.u.settle.ranges = &range;
     ack.u.settle.count = 1;
     assert_int_equal(command(f, ack), BROKER_OK);
+    assert_int_equal(f->stale, 1);
     publish(f, "q", 1);
-    check_dropped(f, 1, 4, 0);
-    publish(f, "q", 1);
-    check_dropped(f, 3, 4, 1);
-    publish(f, "q", 1);
-    check_dropped(f, 4, 4, 2);
-    range.first = receipt + 2;
-    assert_int_equal(command(f, ack), BROKER_OK);
-    assert_int_equal(f->stale, 1); /* 3 went */
+    check_dropped(f, 8, 2, 3);
+}
+
+static void test_the_oldest_go_around_holes(void **state)
+{
+    drop_around_holes(*state, (broker_queue_settings){.max_messages = 8}, (broker_queue_settings){.max_messages = 2});
+}
+
+static void test_the_oldest_go_around_holes_by_bytes(void **state)
+{
+    drop_around_holes(*state, (broker_queue_settings){.max_bytes = 8 * 48},
+                      (broker_queue_settings){.max_bytes = 2 * 48});
 }
 
 static void test_the_oldest_go_by_bytes(void **state)
@@ -796,6 +813,10 @@ static void test_ids_are_stored_once(void **state)
     s.dedup_ms = 0;
     assert_int_equal(set(f, COMMAND_QUEUE_ALTER, "q", s), BROKER_OK);
     expect_publish(f, "b", 4, false);
+    s.dedup_ms = 10000;
+    assert_int_equal(set(f, COMMAND_QUEUE_ALTER, "q", s), BROKER_OK);
+    expect_publish(f, "b", 5, false); /* not what was seen before there was no window */
+    expect_publish(f, "b", 5, true);
 }
 
 int main(void)
@@ -810,6 +831,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_oldest_go_from_work, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_oldest_go_from_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_oldest_go_around_holes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_oldest_go_around_holes_by_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_oldest_go_by_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_oldest_wait_for_their_confirm, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unused_queues_go, setup, teardown),
