@@ -509,8 +509,10 @@ static void drop_around_holes(struct fixture *f, broker_queue_settings eight, br
     publish(f, "q", 8);
     settle_behind_the_first(f, 5);
     check_dropped(f, 1, 4, 0); /* 1 is leased; 6, 7, 8 */
+    size_t stored = f->store.count;
     assert_int_equal(set(f, COMMAND_QUEUE_ALTER, "q", two), BROKER_OK);
     check_dropped(f, 7, 2, 2);
+    assert_int_equal(f->store.count, stored + 2); /* the settings, and one record for all that went */
     struct receipt_range range = {.first = f->receipts[0], .count = 1};
     struct command ack = {.type = COMMAND_ACK};
     ack.u.settle.ranges = &range;
