@@ -278,8 +278,14 @@ struct pending {
             uint64_t *receipts; /* owned */
         } settle;
         uint64_t purged;
+        struct {
+            uint64_t matched, skipped, next_seq;
+        } scan;
     } u;
 };
+
+TAILQ_HEAD(scan_list, scan);
+TAILQ_HEAD(compaction_list, compaction);
 
 struct pending_ring {
     struct pending *items;  /* cap is a power of two */
@@ -314,8 +320,9 @@ struct engine {
 
     struct schedule *schedule;
     struct topics *topics;
-    TAILQ_HEAD(, scan) scans;
-    TAILQ_HEAD(, compaction) compactions;
+    struct scan_list scans;
+    struct compaction_list compactions; /* under way, or waiting for their turn; the first one has it */
+    struct heap compact_timers;         /* of the others: when to look again */
 
     struct producer *producers;
     struct producer_list producers_by_use;
