@@ -199,6 +199,15 @@ static void by_time(void **state)
     c.u.scan.to_ms = 0;
     run(r, c);
     expect(r, 0, 0, 0);
+    r->now.wall.ms -= 95; /* the wall clock jumps back: seq 11 is older than 2 */
+    rig_fill(r, "q", 1, NULL);
+    c.u.scan.from_ms = RIG_WALL_MS + 10;
+    run(r, c);
+    expect(r, 9, 0, 0);
+    c.u.scan.from_ms = 0;
+    c.u.scan.to_ms = RIG_WALL_MS + 5;
+    run(r, c);
+    expect(r, 2, 0, 0);
 }
 
 static void by_state(void **state)
@@ -277,6 +286,10 @@ static void peek_and_the_disk(void **state)
     rig_tick(r);
     assert_int_equal(r->completions, before + 1);
     expect(r, 10, 0, 0);
+    r->pending_from = 7;
+    run(r, c);
+    expect(r, 6, 0, 7);
+    assert_int_equal(r->peeked[5], 6);
 }
 
 static void in_slices(void **state)
@@ -528,6 +541,18 @@ static void no_room_for_the_delete(void **state)
     r->store.refuse = BROKER_OK;
     run(r, command_of("q", SCAN_COUNT));
     expect(r, 10, 0, 0);
+    rig_fill(r, "q", 2990, "k");
+    struct command c = command_of("q", SCAN_DELETE);
+    c.u.scan.filter.key = "k";
+    rig_submit(r, &c);
+    rig_tick(r);
+    r->store.refuse = BROKER_DISK_FULL; /* after the first slice */
+    rig_settle(r);
+    assert_int_equal(r->error, BROKER_OK);
+    assert_true(r->matched > 0 && r->matched < 2990);
+    assert_int_equal(r->next_seq, 11 + r->matched);
+    r->store.refuse = BROKER_OK;
+    assert_int_equal(rig_stored(r, "q"), 3000 - r->matched);
 }
 
 static void queue_and_connection_go(void **state)

@@ -20,9 +20,10 @@ struct rig {
     struct test_store store;
     struct store_ops ops; /* test_store_ops, and a look at each read */
     struct now now;
-    monotime next;            /* what the last tick said */
-    uint64_t reads, read_max; /* messages read so far, and most of one read */
-    broker_error error;       /* of the last completion */
+    monotime next;         /* what the last tick said */
+    uint64_t reads;        /* messages read so far */
+    uint64_t pending_from; /* seqs from here on must come from disk; 0: none */
+    broker_error error;    /* of the last completion */
     char text[512];
     uint32_t completions, retry_ms;
     uint64_t matched, skipped, next_seq;
@@ -79,10 +80,13 @@ static inline enum read_status rig_read(void *store, uint32_t queue, uint64_t fr
                                         uint64_t *damaged_seq)
 {
     struct rig *r = container_of((struct test_store *)store, struct rig, store);
+    if (r->pending_from && from >= r->pending_from) {
+        return READ_PENDING;
+    }
+    to = r->pending_from && to >= r->pending_from ? r->pending_from - 1 : to;
     enum read_status status =
         test_store_ops.read(store, queue, from, to, max_messages, max_bytes, out, count, damaged_seq);
     r->reads += *count;
-    r->read_max = *count > r->read_max ? *count : r->read_max;
     return status;
 }
 
