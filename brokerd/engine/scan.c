@@ -378,14 +378,16 @@ static bool answer_once_durable(struct engine *e, struct scan *s)
     if (!pending_reserve(&e->synced)) {
         return false;
     }
-    if (engine_append(e, RECORD_SETTLE, 0, 0, nothing, sizeof nothing, DURABILITY_SYNCED, &index) == BROKER_OK) {
-        s->index = index;
-    }
+    bool syncs = engine_append(e, RECORD_SETTLE, 0, 0, nothing, sizeof nothing, DURABILITY_SYNCED, &index) == BROKER_OK;
+    s->index = syncs ? index : s->index;
     struct pending p = {.index = s->index, .token = s->token, .type = COMMAND_SCAN};
     p.u.scan.matched = s->matched;
     p.u.scan.skipped = s->skipped;
     p.u.scan.next_seq = next_seq(s);
     pending_push(e, DURABILITY_SYNCED, &p);
+    if (!syncs) { /* what it waits for may be on disk already */
+        pending_release(e);
+    }
     return true;
 }
 
