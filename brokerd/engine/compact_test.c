@@ -1,4 +1,9 @@
 /* Compaction: what stays, what goes and when, and that it never takes the newest of a key. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
 #include <stdio.h>
 
 #include "engine_internal.h"

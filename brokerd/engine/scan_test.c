@@ -1,4 +1,10 @@
 /* Scans: what they find, what they do with it, and how they end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
 #include "engine_internal.h"
 #include "test_rig.h"
 

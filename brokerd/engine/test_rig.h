@@ -1,12 +1,8 @@
-/* An engine over a store in memory, with what a test of looking and mending does to it: for scan_test.c and compact_test.c. */
+/* An engine over a store in memory, with what a test of looking and mending does to it: for scan_test.c and compact_test.c,
+   which include cmocka.h first. */
 #ifndef ENGINE_TEST_RIG_H
 #define ENGINE_TEST_RIG_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 
