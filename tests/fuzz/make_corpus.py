@@ -81,6 +81,43 @@ def wire():
     write("map", "our-error", b"\xc1\x06\x00no queue \"x\"")
 
 
+# ---- filters
+
+
+def filter_bytes(topic=None, key=None, headers=()):
+    out = struct.pack("<BBHI", (topic is not None) | (key is not None) << 1, len(headers), len(topic or b""), len(key or b""))
+    out += (topic or b"") + (key or b"")
+    for name, value in headers:
+        out += struct.pack("<II", len(name), len(value)) + name + value
+    return out
+
+
+def filters():
+    def case(encoded, headers=b"", key=b"", topic=b""):
+        return struct.pack("<H", len(encoded)) + encoded + bytes([len(key), len(topic)]) + key + topic + headers
+
+    want = [(b"type", b"order"), (b"", b"")]
+    has = msgpack.packb({"n": [1, {"x": None}], "type": "order", "": ""})
+    made = {
+        "everything": case(filter_bytes(), has),
+        "topic": case(filter_bytes(topic=b"a.*.>"), topic=b"a.b.c"),
+        "key": case(filter_bytes(key=b"k1"), key=b"k1"),
+        "no-key": case(filter_bytes(key=b"")),
+        "headers": case(filter_bytes(headers=want), has),
+        "all": case(filter_bytes(b">", b"k", want), has, b"k", b"x"),
+        "twice": case(filter_bytes(headers=want[:1]), b"\x82\xa4type\xa5other\xa4type\xa5order"),
+        "other-types": case(filter_bytes(headers=want[:1]), b"\x83\x05\xc0\xa4type\xc4\x05order\x92\x01\x02\x80"),
+        "bomb": case(filter_bytes(headers=want), b"\xdf\xff\xff\xff\xff\xa1x\xdd\xff\xff\xff\xff"),
+        "deep": case(filter_bytes(headers=want), b"\x81\xa1x" + b"\x91" * 64 + b"\xc0"),
+        "cut": case(filter_bytes(headers=want)[:-3], has),
+        "claims": case(b"\x00\x01\x00\x00\x00\x00\x00\x00" + b"\xff" * 8, has),
+        "many": case(filter_bytes(headers=[(b"h%d" % i, b"v") for i in range(32)]), msgpack.packb({"h%d" % i: "v" for i in range(32)})),
+        "too-many": case(filter_bytes(headers=[(b"h", b"v")] * 33), has),
+    }
+    for name, data in made.items():
+        write("filter", name, data)
+
+
 # ---- the engine's start-up
 
 
@@ -255,6 +292,7 @@ def recover():
 
 if __name__ == "__main__":
     wire()
+    filters()
     engine()
     conf()
     client()
