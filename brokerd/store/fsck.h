@@ -6,6 +6,8 @@
 #include "scan.h"
 #include "store_internal.h"
 
+#define SCHEDULE_QUEUE_ID UINT32_MAX /* the engine's own: it has no name */
+
 struct found { /* a whole message in a segment */
     uint64_t seq;
     uint32_t queue;

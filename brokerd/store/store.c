@@ -211,6 +211,12 @@ static broker_error ops_append(void *store, const uint8_t *record, uint32_t leng
     return log_append(store, record, length, durability, index);
 }
 
+static broker_error ops_append_all(void *store, const struct append_item *items, uint32_t count,
+                                   enum durability durability, uint64_t *index)
+{
+    return log_append_all(store, items, count, durability, index);
+}
+
 static enum read_status ops_read(void *store, uint32_t queue, uint64_t from, uint64_t to, uint32_t max_messages,
                                  uint64_t max_bytes, struct stored_message *out, uint32_t *count, uint64_t *damaged_seq)
 {
@@ -254,6 +260,7 @@ static void ops_stats(void *store, struct store_stats *out)
 }
 
 const struct store_ops store_engine_ops = {.append = ops_append,
+                                           .append_all = ops_append_all,
                                            .read = ops_read,
                                            .dead = ops_dead,
                                            .queue_gone = ops_queue_gone,

@@ -281,6 +281,8 @@ void report_line(const struct store_report *report, bool problem, const char *fo
 /* ---- append.c ---- */
 broker_error log_append(struct store *s, const uint8_t *record, uint32_t length, enum durability durability,
                         uint64_t *index);
+broker_error log_append_all(struct store *s, const struct append_item *items, uint32_t count,
+                            enum durability durability, uint64_t *index);
 bool log_close(struct store *s, bool sync); /* the filling batch, if one is open; then it is submitted */
 /* An empty batch that claims what is durable, and syncs all before it. */
 broker_error log_mark(struct store *s);
@@ -299,9 +301,12 @@ void tail_release(struct store *s);
 /* ---- index.c ---- */
 struct queue_index *index_find(struct store *s, uint32_t queue);
 struct queue_index *index_get(struct store *s, uint32_t queue); /* NULL: no memory */
-/* Note a message in the active segment. Everything that can fail happens before anything changes: false, no memory. */
+/* Note a message in the active segment, `length` with ENTRY_ROUTED if it is a further place of it. Everything that can fail
+   happens before anything changes: false, no memory. */
 bool index_add(struct store *s, struct segment *g, uint32_t queue, uint64_t seq, uint64_t time_ms, uint64_t offset,
                uint32_t length);
+/* Take back what index_add noted of `queue` from `seq` on, in the active segment and since nothing else happened. */
+void index_cut(struct store *s, struct segment *g, uint32_t queue, uint64_t seq);
 /* The first run whose last seq is >= seq; run_len: none. */
 uint32_t index_search(const struct queue_index *q, uint64_t seq);
 struct run *index_insert(struct queue_index *q, uint32_t at);           /* a zeroed run; NULL: no memory */
