@@ -27,7 +27,16 @@ static void check(struct test_disk *d, bool quarantine, struct checked *c)
     assert_int_equal(c->problems, c->result.problems);
 }
 
-/* Two queues over sealed, cold and unfinished segments, two checkpoints, a prepared and a spare segment; quiet at the end. */
+static void publish_routed(struct rig *r, int n)
+{
+    for (int i = 0; i < n; i++)
+        assert_int_equal(
+            rig_publish_routed(r, (uint32_t)i % 3 + 1, (uint32_t)(i + 1) % 3 + 1, (uint32_t)(i + 2) % 3 + 1),
+            BROKER_OK);
+    rig_step(r);
+}
+
+/* Three queues, of which the third has only messages that the others have as well, over sealed, cold and unfinished segments, two checkpoints, a prepared and a spare segment; quiet at the end. */
 static struct test_disk *small_store(void)
 {
     struct rig r;
@@ -37,16 +46,21 @@ static struct test_disk *small_store(void)
     rig_must_open(&r);
     rig_publish_many(&r, 1, 60);
     rig_publish_many(&r, 2, 30);
+    publish_routed(&r, 12);
     rig_settle(&r, 1, 1, 30);
     rig_settle(&r, 1, 32, 50);
     rig_settle(&r, 2, 1, 25);
     rig_wait(&r, 5000);
     rig_checkpoint(&r);
     rig_publish_many(&r, 1, 20);
+    publish_routed(&r, 10);
     rig_publish_many(&r, 2, 20);
+    rig_settle(&r, 3, 13, 16);
     rig_checkpoint(&r);
     rig_publish_many(&r, 1, 25);
+    publish_routed(&r, 7);
     rig_publish_many(&r, 2, 5);
+    publish_routed(&r, 2);
     rig_settle(&r, 1, 61, 64);
     rig_wait(&r, 200);
     rig_idle(&r);
@@ -71,7 +85,7 @@ static void sound_store_has_no_findings(void **state)
     check(d, false, &c);
     if (c.status || c.result.notes)
         fail_msg("%s", c.text);
-    assert_true(c.result.messages > 60 && c.result.batches > 5);
+    assert_true(c.result.messages > 60 && c.result.batches > 5 && c.result.routed > 20);
     test_disk_free(d);
 }
 
@@ -92,7 +106,7 @@ static void must_start(struct test_disk *d, uint64_t lost, const char *what, con
     if (error)
         fail_msg("%s: after quarantine: %s\n%s\nfsck said:\n%s", what, broker_error_name(error), r.report, c->text);
     uint64_t holes = 0, damaged = 0;
-    for (uint32_t q = 0; q < 3; q++) {
+    for (uint32_t q = 0; q < 4; q++) {
         for (uint64_t seq = 1; r.engine->queues[q].exists && seq < r.engine->queues[q].next; seq++) {
             if (test_engine_live(r.engine, q, seq)) {
                 uint64_t bad;

@@ -141,6 +141,7 @@ void store_checkpoint(struct store *s,
 
 struct fsck_result {
     uint64_t segments, batches, records, messages, bytes;
+    uint64_t routed;   /* further places of these messages */
     uint64_t problems; /* damage in what was acknowledged */
     uint64_t notes;    /* torn tail, bytes in free space: no acknowledged data affected */
     uint64_t messages_lost;
