@@ -59,6 +59,7 @@ void store_free(struct store *s)
         return;
     assert(s->jobs == 0);
     checkpoint_release(s);
+    backup_release(s);
     index_release(s);
     reader_release(s);
     log_release(s);
@@ -141,13 +142,16 @@ static void earliest(uint64_t *at, uint64_t candidate)
 monotime store_tick(struct store *s, struct now now)
 {
     s->now = now;
-    if (s->failed)
+    if (s->failed) {
+        backup_failed(s);
         return MONOTIME_NEVER;
+    }
     log_tick(s);
     space_tick(s);
     checkpoint_tick(s);
     reader_tick(s);
     cleaner_tick(s);
+    backup_tick(s);
     uint64_t at = now.mono.ms + RETRY_MS / 2;
     if (s->fill.write && s->fill.count)
         earliest(&at, s->fill.since_ms + LAZY_MS);

@@ -11,6 +11,7 @@
 #ifndef STORE_H
 #define STORE_H
 
+#include "backup_ops.h"
 #include "buf.h"
 #include "clock.h"
 #include "engine.h"
@@ -136,6 +137,9 @@ void store_written(struct store *s, struct now now, uint64_t written, uint64_t d
 bool store_busy(const struct store *s);
 void store_checkpoint(struct store *s,
                       struct now now); /* begin one now; clean: marks the log as closed in good order */
+
+/* Copies of the data directory while it is in use (base/backup_ops.h), with the struct store as its `backup`. */
+extern const struct backup_ops store_backup_ops;
 
 /* ---- fsck: a data directory without a daemon -------------------------------------------------------------------------- */
 

@@ -233,6 +233,7 @@ struct checkpoints {
     struct checkpoint_job *taken; /* waits for its batch to be durable, or is being written */
     bool writing;
     uint64_t newest, older;             /* indexes; 0: none */
+    uint64_t pinned, pinned_bytes;      /* a backup's, not removed while it is open; 0: none */
     uint64_t newest_bytes, older_bytes; /* of the files */
     uint64_t log_bytes;                 /* closed since the last one */
     uint64_t begun_ms, retry_ms;
@@ -265,6 +266,7 @@ struct store {
     struct space space;
     struct checkpoints checkpoints;
     struct reads reads;
+    struct backup *backup; /* owned; NULL: none is open */
     bool cleaning;
     uint64_t clean_retry_ms, clean_look_ms;
 };
@@ -361,6 +363,15 @@ void reader_free_gone(struct store *s);
 void reader_tick(struct store *s);
 void reader_release(struct store *s);
 void extent_drop_all(struct store *s, struct queue_index *q);
+
+/* ---- backup.c ---- */
+struct backup;
+void backup_checkpoint_taken(struct store *s, uint64_t index); /* between two batches: the segments are as it says */
+void backup_checkpoint_written(struct store *s, uint64_t index, uint64_t bytes);
+void backup_forget_checkpoint(struct store *s, uint64_t index, uint64_t bytes); /* remove it, if it does not count */
+void backup_tick(struct store *s);
+void backup_failed(struct store *s);
+void backup_release(struct store *s);
 
 /* ---- cleaner.c ---- */
 void cleaner_tick(struct store *s);
