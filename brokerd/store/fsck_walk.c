@@ -144,12 +144,19 @@ static void take_message(struct fsck *k, struct fsck_segment *g, const uint8_t *
         fsck_stop(k, ENOMEM, g->name);
 }
 
+static bool looks_like_head(const uint8_t *record, uint64_t left)
+{
+    return left >= RECORD_HEAD_BYTES && record_length(record) >= RECORD_HEAD_BYTES && record_length(record) <= left &&
+           record_type_of(record) >= RECORD_MESSAGE && record_type_of(record) <= RECORD_RESCHEDULE;
+}
+
 /* Records between two offsets, found one behind the other, or in steps of 8 where one is damaged. */
 void fsck_records(struct fsck *k, struct fsck_segment *g, const uint8_t *bytes, uint64_t from, uint64_t to,
                   bool damaged)
 {
     struct route route = {0, NULL};
     bool lost = false;
+    uint64_t next = 0; /* where the damaged record ends, if its head can be believed */
     for (uint64_t at = from; at < to && !k->error;) {
         const uint8_t *record = bytes + (at - from);
         if (fsck_is_record(record, to - at)) {
@@ -166,8 +173,11 @@ void fsck_records(struct fsck *k, struct fsck_segment *g, const uint8_t *bytes, 
             route.n = 0;
             at += record_padded(record);
         } else {
-            if (!lost)
+            bool head = looks_like_head(record, to - at);
+            if (!lost || (at == next && head))
                 complain_record(k, g, record, &route, at, to - at);
+            if (!lost || at == next)
+                next = head ? at + record_padded(record) : 0;
             route.n = 0;
             lost = true;
             at += 8;
