@@ -156,6 +156,9 @@ static void administration(void **state)
     assert_memory_equal(l.names, "abcd", 4);
     assert_int_equal(l.last.settings.retention, BROKER_RETENTION_LOG);
     assert_int_equal(l.last.settings.sync, 0); /* a word this library does not know */
+    assert_int_equal(l.last.settings.set,
+                     BROKER_SET_RETENTION | BROKER_SET_SYNC | BROKER_SET_LEASE_MS); /* what was told */
+    assert_null(l.last.settings.dead_letter);
     assert_int_equal(l.last.last_seq, 1ull << 40);
     assert_true(l.last.paused);
     assert_int_equal(broker_queue_list(b, NULL, on_queue, &l), BROKER_MALFORMED);
