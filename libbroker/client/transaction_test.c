@@ -164,6 +164,58 @@ static void all_kinds_of_parts(void **state)
     fake_close(&f);
 }
 
+/* ---- no number out of order ---------------------------------------------------------------------------------------------- */
+
+static void script_order(struct fake *fake)
+{
+    static const uint64_t seqs[] = {2};
+    uint64_t first = 0, last = 0;
+    size_t at = 0;
+
+    fake_greet(fake, NULL);
+    for (uint64_t number = 1; number <= 3; number += 2) {
+        struct fake_frame frame = fake_expect(fake, NULL, FRAME_PUBLISH);
+        assert_int_equal(fake_publish_records(&frame, &first, &last), 1);
+        assert_int_equal(first, number);
+        fake_answer_publish(fake, &frame, number);
+        fake_frame_free(&frame);
+        if (number == 3)
+            break;
+        frame = fake_expect(fake, NULL, FRAME_TRANSACT);
+        expect_publish_part(&frame, &at, "a", 1, 2);
+        answer_seqs(&frame, 1, seqs);
+        fake_frame_free(&frame);
+    }
+}
+
+static void publish_more(void *arg, broker_error error, const broker_publish_result *result)
+{
+    assert_int_equal(error, BROKER_TOO_LARGE);
+    assert_int_equal(broker_publish_async(arg, "a", &small, NULL, NULL, NULL), BROKER_OK);
+}
+
+/* What a callback publishes during the commit does not join a frame that goes out before it. */
+static void publishes_during_the_commit(void **state)
+{
+    broker_transaction *t = NULL;
+    broker_message big = {.size = sizeof(big), .body = calloc(1, 5000), .body_len = 5000};
+
+    fake_open(&f);
+    f.max_frame = 4096;
+    broker *b = client_open(&f, NULL);
+    assert_int_equal(broker_publish_async(b, "z", &big, NULL, publish_more, b), BROKER_OK);
+    assert_int_equal(broker_publish_async(b, "a", &small, NULL, NULL, NULL), BROKER_OK);
+    assert_int_equal(broker_transaction_begin(b, &t), BROKER_OK);
+    assert_int_equal(broker_transaction_publish(t, "a", &small), BROKER_OK);
+    fake_start(&f, script_order);
+    assert_int_equal(broker_transaction_commit(t, NULL, NULL), BROKER_OK);
+    assert_int_equal(broker_flush(b), BROKER_OK);
+    fake_join(&f);
+    broker_close(b);
+    fake_close(&f);
+    free((void *)big.body);
+}
+
 /* ---- refusals ------------------------------------------------------------------------------------------------------------------ */
 
 static broker_error commit_one(broker *b, const char *queue, uint64_t receipt, uint64_t *seq)
@@ -463,6 +515,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_kinds_of_parts),
+        cmocka_unit_test(publishes_during_the_commit),
         cmocka_unit_test(refusals),
         cmocka_unit_test(too_large),
         cmocka_unit_test(too_large_for_the_next_broker),
