@@ -446,7 +446,7 @@ BROKER_API broker_error broker_group_delete(broker *b, const char *queue, const 
 /*
  * broker_bind: messages published by topic go to the queue if their topic matches the pattern, once, however many of its
  * patterns match. A pattern is a topic in which '*' stands for any one token and '>', as the last, for one or more.
- * Binding twice is no error. broker_unbind: INVALID_ARGUMENT or REFUSED from the broker if it is not bound.
+ * Binding twice is no error, nor is taking away what is not there.
  */
 BROKER_API broker_error broker_bind(broker *b, const char *queue, const char *pattern);
 BROKER_API broker_error broker_unbind(broker *b, const char *queue, const char *pattern);
