@@ -53,7 +53,16 @@ static bool ranges_cover(const uint8_t *body, size_t len, uint32_t count)
     return next == count;
 }
 
-/* The sentence for a refused message: which queue, or, by topic, which topic of which message. */
+static const uint8_t *record_at(const struct out_frame *f, uint32_t index)
+{
+    const uint8_t *record = f->bytes + FRAME_HEAD_BYTES + pad8(2u + f->queue->name_len);
+
+    while (index-- > 0)
+        record += record_padded(record);
+    return record;
+}
+
+/* The sentence for a refused message: which queue, or, by topic, which topic. */
 static void refused_text(broker *b, const struct out_frame *f, const uint8_t *record, const struct publish_range *r)
 {
     broker_error error = known_error(r->code);
@@ -67,29 +76,32 @@ static void refused_text(broker *b, const struct out_frame *f, const uint8_t *re
     b->error_retry_ms = r->retry_ms;
 }
 
-/* `record` is the range's first; returns the one behind its last. */
-static const uint8_t *range_answered(broker *b, struct out_frame *f, const struct publish_range *r,
-                                     const uint8_t *record)
+static void range_refused(broker *b, struct out_frame *f, const struct publish_range *r)
 {
-    broker_error error = r->code == 0 ? BROKER_OK : known_error(r->code);
-    broker_publish_result result = {.duplicate = (r->flags & PUBLISH_RANGE_DUPLICATE) != 0};
+    static const broker_publish_result nothing;
+    const uint8_t *record = record_at(f, r->first_index);
 
     for (uint32_t i = 0; i < r->count; i++, record += record_padded(record)) {
-        if (error != BROKER_OK)
-            refused_text(b, f, record, r);
-        else if (r->flags & PUBLISH_RANGE_ROUTED)
+        refused_text(b, f, record, r);
+        entry_done(b, &f->entries[r->first_index + i], known_error(r->code), &nothing);
+    }
+}
+
+static void range_stored(broker *b, struct out_frame *f, const struct publish_range *r)
+{
+    broker_publish_result result = {.duplicate = (r->flags & PUBLISH_RANGE_DUPLICATE) != 0};
+
+    for (uint32_t i = 0; i < r->count; i++) {
+        if (r->flags & PUBLISH_RANGE_ROUTED)
             result.queues = (uint32_t)r->first_seq;
         else
             result.seq = r->first_seq ? r->first_seq + i : 0;
-        entry_done(b, &f->entries[r->first_index + i], error, &result);
+        entry_done(b, &f->entries[r->first_index + i], BROKER_OK, &result);
     }
-    return record;
 }
 
 broker_error publish_answered(broker *b, struct out_frame *f, const uint8_t *body, size_t len)
 {
-    const uint8_t *record = f->bytes + FRAME_HEAD_BYTES + pad8(2u + f->queue->name_len);
-
     if (!ranges_cover(body, len, f->count))
         return set_error(b, BROKER_MALFORMED, "the broker's answer to a publish of %u messages does not cover them",
                          f->count);
@@ -99,7 +111,10 @@ broker_error publish_answered(broker *b, struct out_frame *f, const uint8_t *bod
     for (size_t at = 0; at < len; at += PUBLISH_RANGE_BYTES) {
         struct publish_range r;
         publish_range_get(body + at, &r);
-        record = range_answered(b, f, &r, record);
+        if (r.code == 0)
+            range_stored(b, f, &r);
+        else
+            range_refused(b, f, &r);
     }
     f->queue->frames--;
     frame_recycle(b, f);

@@ -4,9 +4,9 @@
  * A `broker` is one connection, with automatic reconnect. It has an asynchronous core (broker_fd, broker_events,
  * broker_timeout_ms, broker_process) for programs with an event loop of their own, and blocking calls on top of it
  * for everyone else. There are no hidden threads, and a callback runs only inside broker_process (the blocking calls
- * drive broker_process themselves). In a callback every call that does not wait is allowed: publish_async, ack, nack, extend,
- * the message's getters; those that wait return INVALID_ARGUMENT there, and the handle must not be closed. A handle
- * belongs to one thread at a time; different handles are independent.
+ * drive broker_process themselves). In a callback every call that does not wait is allowed: publish_async, ack, nack,
+ * reject, extend, a transaction's parts, the message's getters; those that wait return INVALID_ARGUMENT there, and the
+ * handle must not be closed. A handle belongs to one thread at a time; different handles are independent.
  *
  * Errors: every call returns a broker_error, BROKER_OK (0) for success. broker_error_text(b) gives the sentence that
  * belongs to the last failure on that handle: what was wrong, with the value, and what to do.
