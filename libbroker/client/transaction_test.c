@@ -415,7 +415,7 @@ static void lost_connections(void **state)
     assert_int_equal(commit_one(b, "q", 50, &seq), BROKER_OK);
     assert_int_equal(seq, 8);
     assert_int_equal(commit_one(b, NULL, 51, NULL), BROKER_CONNECTION_LOST);
-    assert_non_null(strstr(broker_error_text(b), "TRANSACT"));
+    assert_non_null(strstr(broker_error_text(b), "may have been done or not"));
     assert_int_equal(broker_ping(b, NULL), BROKER_OK);
     assert_int_equal(commit_one(b, "q", 0, &seq), BROKER_OK);
     fake_join(&f);
