@@ -26,6 +26,9 @@ static inline bool seqset_empty(const struct seqset *s)
 }
 bool seqset_add(struct seqset *s, uint64_t first, uint64_t last); /* first >= 1; false: no memory, set unchanged */
 void seqset_remove(struct seqset *s, uint64_t first, uint64_t last);
+/* Whole sets at once. add_all: false: no memory, set unchanged or partly united. */
+bool seqset_add_all(struct seqset *s, const struct seqset *other);
+void seqset_remove_all(struct seqset *s, const struct seqset *other);
 bool seqset_has(const struct seqset *s, uint64_t seq);
 void seqset_drop_to(struct seqset *s, uint64_t last); /* remove everything <= last */
 /* The least member >= from; UINT64_MAX if there is none. */
