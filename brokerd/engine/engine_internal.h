@@ -28,6 +28,8 @@ enum {
     AGE_PAUSE_MS = 1000, /* ... and looked at this often while only age can let a message go */
     PRIORITIES = 10,
     FILTER_HEADERS_MAX = 32,
+    DEDUP_COUNT_MAX = 10000000,
+    DEFAULT_MAX_BINDINGS = 1000, /* of a queue */
 };
 
 /* The store's queue in which the schedule keeps its times; no client ever sees it. */
@@ -294,14 +296,14 @@ struct pending {
         } settle;
         uint64_t purged;
         struct {
-            uint64_t matched, skipped, next_seq;
-        } scan;
-        struct {
             struct visible_mark *marks; /* owned: what becomes visible */
             uint64_t *seqs;             /* owned: the answer */
             uint32_t mark_count, seq_count;
             bool duplicate;
         } transact;
+        struct {
+            uint64_t matched, skipped, next_seq;
+        } scan;
     } u;
 };
 
@@ -333,6 +335,7 @@ struct engine {
     uint64_t next_block;
 
     struct heap lease_timers, waits, delays, trims, unused;
+    struct heap dedups; /* windows of message ids, by when to look for old ones */
     TAILQ_HEAD(, group) dispatch;
     TAILQ_HEAD(, group) dying;
     TAILQ_HEAD(, queue) expiring;
@@ -389,8 +392,6 @@ struct queue *queue_by_id(const struct engine *e, uint32_t id);
 struct queue *queue_of(struct engine *e, const struct command *c);        /* answers if there is none */
 struct queue *queue_add(struct engine *e, uint32_t id, struct name name); /* without groups; NULL: no memory */
 void queue_remove(struct engine *e, struct queue *q);
-bool queue_encode(const struct queue_settings *s, bool paused, struct name name,
-                  struct buf *out); /* false: no memory */
 broker_error queue_apply_record(struct engine *e, uint32_t id, const uint8_t *body, size_t len, const char **text);
 void queue_apply_delete(struct engine *e, struct queue *q);
 void queue_apply_purge(struct engine *e, struct queue *q, uint64_t last);
@@ -409,12 +410,28 @@ void queue_purge(struct engine *e, const struct command *c);
 void queue_list(struct engine *e, const struct command *c);
 void queue_describe(struct engine *e, const struct command *c);
 void queue_info(struct engine *e, const struct queue *q, broker_queue_info *info);
+void queue_apply_settings(struct engine *e, struct queue *q, struct queue_settings *s,
+                          bool paused); /* takes what s owns */
+struct queue *queue_make(struct engine *e, struct name name, const struct queue_settings *settings,
+                         broker_error *error); /* append and apply a new queue; NULL: *error */
+
+/* ---- settings.c: what can be set of a queue ---- */
 void settings_default(const struct engine *e, struct queue_settings *s);
 bool settings_copy(struct queue_settings *to,
                    const struct queue_settings *from); /* false: no memory; to is as it was */
 void settings_release(struct queue_settings *s);
-struct queue *queue_make(struct engine *e, struct name name, const struct queue_settings *settings,
-                         broker_error *error); /* append and apply a new queue; NULL: *error */
+bool settings_same(const struct queue_settings *a, const struct queue_settings *b);
+bool settings_merge(struct queue_settings *to,
+                    const broker_queue_settings *from); /* false: no memory; to is as it was */
+/* Answer c if it asks for what is out of range, or if `merged` (what the queue would be) makes no sense as a whole. */
+bool settings_in_range(struct engine *e, const struct command *c);
+bool settings_fit(struct engine *e, const struct command *c, struct name queue, const struct queue_settings *merged);
+void settings_info(const struct queue_settings *s, broker_queue_settings *info); /* pointers into s */
+/* The body of RECORD_QUEUE. */
+bool queue_encode(const struct queue_settings *s, bool paused, struct name name,
+                  struct buf *out); /* false: no memory */
+broker_error queue_decode(const struct engine *e, const uint8_t *body, size_t len, struct queue_settings *s,
+                          bool *paused, struct name *name, const char **text);
 
 /* ---- group.c ---- */
 struct group *group_find(const struct queue *q, struct name name);
@@ -435,12 +452,13 @@ bool group_return(struct engine *e, struct group *g, const struct lease_entry *e
 void group_drop_returned(struct engine *e, struct group *g, uint64_t first, uint64_t last);
 void group_run_delays(struct engine *e);
 void group_wake(struct engine *e, struct group *g); /* it may have something to hand out */
+/* ---- group_commands.c ---- */
 void group_info(const struct group *g, broker_group_info *info);
 bool group_settings_encode(const struct filter *filter, bool single_active, struct buf *out);
 /* Bytes used; 0: malformed or no memory. */
 size_t group_settings_decode(const uint8_t *bytes, size_t len, struct filter **filter, bool *single_active);
 void group_apply_settings(struct engine *e, struct group *g, struct filter *filter,
-                          bool single_active); /* takes filter */
+                          bool single_active); /* takes filter, which may be the group's own */
 void group_alter(struct engine *e, const struct command *c);
 void group_create(struct engine *e, const struct command *c);
 void group_delete(struct engine *e, const struct command *c);
@@ -608,7 +626,9 @@ bool bindings_load(struct engine *e, struct queue *q, struct reader *r);
 uint64_t dedup_find(struct engine *e, struct queue *q, const uint8_t *id, size_t len);
 void dedup_note(struct engine *e, struct queue *q, const uint8_t *id, size_t len, uint64_t seq, uint64_t time_ms);
 void dedup_settings_changed(struct engine *e, struct queue *q);
-void dedup_free(struct queue *q);
+void dedup_free(struct engine *e, struct queue *q);
+void dedup_expire(struct engine *e);         /* forget what is too old, also of queues that nobody touches */
+uint64_t dedup_next(const struct engine *e); /* monotonic ms of the next call of dedup_expire; UINT64_MAX: none */
 bool dedup_save(const struct queue *q, struct buf *out);
 bool dedup_load(struct engine *e, struct queue *q, struct reader *r);
 
@@ -654,10 +674,12 @@ broker_error queue_delete_ranges(struct engine *e, struct queue *q, const uint64
 /* ---- limits.c: how much a queue takes, and queues that nobody uses ---- */
 /* May `messages` more of `bytes` in all be stored? QUEUE_FULL: no (overflow reject). */
 broker_error limits_check(struct engine *e, struct queue *q, uint64_t messages, uint64_t bytes);
-void limits_enforce(struct engine *e, struct queue *q); /* after a publish: overflow drop_oldest */
-void queue_used(struct engine *e, struct queue *q);
-void unused_arm(struct engine *e, struct queue *q);
-void unused_run(struct engine *e);
+/* Overflow drop_oldest: after a publish, and when one has become visible or a read of the queue may succeed. Goes on at
+   the next call where it cannot be finished in this one. */
+void limits_enforce(struct engine *e, struct queue *q);
+void queue_used(struct engine *e, struct queue *q); /* published, consumed (and the end of it), changed */
+void unused_arm(struct engine *e, struct queue *q); /* settings.unused_ms begins to count; no effect during replay */
+void unused_run(struct engine *e);                  /* due at the least key of engine->unused */
 
 /* ---- transact.c: several records, all or nothing; publishing by topic ---- */
 void transact(struct engine *e, const struct command *c);

@@ -269,6 +269,21 @@ uint64_t seqset_count(const struct seqset *s, uint64_t first, uint64_t last)
     return n;
 }
 
+uint64_t seqset_count_common(const struct seqset *a, const struct seqset *b)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0, k = 0; i < a->count && k < b->count;) {
+        if (a->parts[i].upper == b->parts[k].upper) {
+            n += roaring_bitmap_and_cardinality(a->parts[i++].bits, b->parts[k++].bits);
+        } else if (a->parts[i].upper < b->parts[k].upper) {
+            i++;
+        } else {
+            k++;
+        }
+    }
+    return n;
+}
+
 bool seqset_save(const struct seqset *s, struct buf *out)
 {
     if (!buf_put_u32(out, s->count)) {

@@ -36,6 +36,7 @@ uint64_t seqset_next(const struct seqset *s, uint64_t from);
 /* The least number >= from that is not in the set. */
 uint64_t seqset_next_absent(const struct seqset *s, uint64_t from);
 uint64_t seqset_count(const struct seqset *s, uint64_t first, uint64_t last);
+uint64_t seqset_count_common(const struct seqset *a, const struct seqset *b); /* members of both */
 
 /* u32 parts, then per part u32 upper half, u32 length, roaring's portable format. */
 bool seqset_save(const struct seqset *s, struct buf *out);

@@ -231,6 +231,21 @@ def client():
         "admin": (3, frame(0x16 | RESPONSE, {"queues": [queue, {**queue, "name": "r"}], "more": False}, 2) + frame(0x17 | RESPONSE, {"queue": queue, "groups": [group]}, 3)
                   + frame(0x03 | RESPONSE, stats, 4) + frame(0x15 | RESPONSE, {"purged": 3}, 5) + frame(0x02 | RESPONSE, {}, 6)),
         "receipts": (4, frame(0x31 | RESPONSE, struct.pack("<II", 1, 0), 2) + frame(0x32 | RESPONSE, struct.pack("<IIQ", 0, 1, 8), 3)),
+        "admin-filters": (3, frame(0x16 | RESPONSE, {"queues": [], "more": False}, 2)
+                          + frame(0x17 | RESPONSE, {"queue": {**queue, "backoff": "fixed", "backoff_ms": 7, "dead_letter": "d", "overflow": "drop_oldest", "compact": True, "dropped": 4},
+                                                    "groups": [{**group, "blocked": 1, "lag": 2, "single_active": True, "filter": {"topic": "a.>", "key": "k", "headers": {"x": "1", "y": ""}}}]}, 3)
+                          + frame(0x03 | RESPONSE, stats, 4) + frame(0x15 | RESPONSE, {"purged": 3}, 5) + frame(0x02 | RESPONSE, {}, 6)
+                          + frame(0x17 | RESPONSE, {"queue": queue, "bindings": ["a.*", ">"]}, 7)),
+        "routed": (5, frame(0x30 | RESPONSE, struct.pack("<QIIHHI", 3, 0, 2, 0, 2, 0), 2)),
+        "subscribe-seqs": (1, frame(0x20 | RESPONSE, b"", 2, 1)
+                           + frame(0x43, struct.pack("<IIQII", 1, 3, 64, 2, 0) + struct.pack("<Q", 901) + record(b"one", key=b"k"), 0, 1) + frame(0x32 | RESPONSE, settled, 3)),
+        "transact": (96, frame(0x34 | RESPONSE, struct.pack("<QQ", 17, 2), 2)),
+        "transact-refused": (96, error),
+        "look": (97, frame(0x23 | RESPONSE, struct.pack("<IIQQQ", 2, 1, 50, 3, 9) + record(b"one") + record(b"two", key=b"k"), 2)
+                 + frame(0x23 | RESPONSE, struct.pack("<IIQ", 0, 0, 0), 3) + frame(0x1E | RESPONSE, {"matched": 5, "skipped": 1, "next_seq": 200001}, 4)
+                 + frame(0x1E | RESPONSE, {"matched": 5, "skipped": 0, "next_seq": 0}, 5)),
+        "backup": (98, frame(0x50 | RESPONSE, {"bytes": 5, "files": [{"name": "log-1", "size": 64, "data_end": 3}, {"name": "checkpoint-1", "size": 2, "data_end": 2}]}, 2)
+                   + frame(0x51 | RESPONSE, b"abc", 3) + frame(0x51 | RESPONSE, b"de", 4) + frame(0x52 | RESPONSE, {}, 5)),
         "goaway": (0, frame(0x41, b"", 0) + frame(0x42, {"code": 21, "text": "bye"}, 0)),
         "connection-error": (0, frame(0xFF, {"code": 2, "text": "bad", "scope": "connection", "retry_ms": 0}, 0)),
         "hello-refused": (0x80, frame(0xFF, {"code": 4, "text": "version", "scope": "connection", "retry_ms": 0}, 1)),
