@@ -301,8 +301,14 @@ struct pending {
             uint32_t mark_count, seq_count;
             bool duplicate;
         } transact;
+        struct {
+            uint64_t matched, skipped, next_seq;
+        } scan;
     } u;
 };
+
+TAILQ_HEAD(scan_list, scan);
+TAILQ_HEAD(compaction_list, compaction);
 
 struct pending_ring {
     struct pending *items;  /* cap is a power of two */
@@ -338,8 +344,9 @@ struct engine {
 
     struct schedule *schedule;
     struct topics *topics;
-    TAILQ_HEAD(, scan) scans;
-    TAILQ_HEAD(, compaction) compactions;
+    struct scan_list scans;
+    struct compaction_list compactions; /* under way, or waiting for their turn; the first one has it */
+    struct heap compact_timers;         /* of the others: when to look again */
 
     struct producer *producers;
     struct producer_list producers_by_use;

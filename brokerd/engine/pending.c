@@ -99,6 +99,10 @@ static void complete(struct engine *e, struct pending *p)
         c.u.purge.purged = p->u.purged;
     } else if (p->type == COMMAND_TRANSACT) {
         complete_transact(e, p, &c);
+    } else if (p->type == COMMAND_SCAN) {
+        c.u.scan.matched = p->u.scan.matched;
+        c.u.scan.skipped = p->u.scan.skipped;
+        c.u.scan.next_seq = p->u.scan.next_seq;
     }
     if (p->token.conn) {
         e->sink_ops->complete(e->sink, &c);
