@@ -355,13 +355,10 @@ void queue_apply_purge(struct engine *e, struct queue *q, uint64_t last)
     struct group *g;
     LIST_FOREACH(g, &q->groups, of_queue)
     {
-        leases_drop(e, g, 1, last);
-        group_drop_returned(e, g, 1, last);
-        dying_drop(e, g, last);
+        leases_drop(e, g, last);
+        group_drop_returned(e, g, last);
         group_settle(e, g, g->floor + 1, last);
     }
-    specials_forget(e, q, 1, last);
-    seqset_drop_to(&q->expired, last);
     if (q->settings.retention == BROKER_RETENTION_LOG) {
         queue_apply_trim(e, q, last);
     }
@@ -378,14 +375,11 @@ void queue_apply_trim(struct engine *e, struct queue *q, uint64_t last)
     struct group *g;
     LIST_FOREACH(g, &q->groups, of_queue)
     {
-        group_drop_returned(e, g, 1, last);
-        dying_drop(e, g, last);
+        group_drop_returned(e, g, last);
         if (g->floor < last) {
             group_settle(e, g, g->floor + 1, last);
         }
     }
-    specials_forget(e, q, 1, last);
-    seqset_drop_to(&q->expired, last);
 }
 
 /* ---- log retention --------------------------------------------------------------------------------------------------- */
