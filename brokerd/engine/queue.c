@@ -76,6 +76,7 @@ void queue_remove(struct engine *e, struct queue *q)
     topics_forget_queue(e, q);
     dedup_free(e, q);
     compact_free(e, q);
+    specials_forget(e, q, 1, UINT64_MAX); /* they are counted */
     specials_free(q);
     HASH_DELETE(by_id, e->by_id, q);
     HASH_DELETE(by_name, e->by_name, q);
