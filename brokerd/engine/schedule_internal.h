@@ -6,16 +6,16 @@
 #include "engine_internal.h"
 
 enum {
-    SCHEDULE_ENTRIES = 65536,         /* default of options.max_schedule_entries */
-    SCHEDULE_BLOCK_ENTRIES = 256,     /* in a record that is written ... */
+    SCHEDULE_ENTRIES = 65536,          /* default of options.max_schedule_entries */
+    SCHEDULE_BLOCK_ENTRIES = 256,      /* in a record that is written ... */
     SCHEDULE_BLOCK_ENTRIES_MAX = 4096, /* ... and in one that is read */
     SCHEDULE_BLOCK_HEAD_BYTES = 48,
     SCHEDULE_ENTRY_BYTES = 24,
-    SCHEDULE_SPILL_ENTRIES = 32768,   /* at most in one spill, which is sorted in one go ... */
-    SCHEDULE_SPILL_LEAST = 64,        /* ... and at least this many are tried when the log finds it too large */
+    SCHEDULE_SPILL_ENTRIES = 32768, /* at most in one spill, which is sorted in one go ... */
+    SCHEDULE_SPILL_LEAST = 64,      /* ... and at least this many are tried when the log finds it too large */
     SCHEDULE_SPILL_BLOCKS_MAX = 65536,
-    SCHEDULE_HELD = 2,                /* blocks of a run in memory: the one that is used, and the next */
-    SCHEDULE_LOADING_MAX = 16,        /* runs whose read is under way */
+    SCHEDULE_HELD = 2,         /* blocks of a run in memory: the one that is used, and the next */
+    SCHEDULE_LOADING_MAX = 16, /* runs whose read is under way */
 };
 
 /* Wall times beyond this (73 million years) are taken for this, so that sums cannot overflow. */
@@ -55,8 +55,8 @@ struct schedule_run {
     uint64_t first_seq;
     uint64_t next_ms; /* at_ms of the next entry */
     uint32_t blocks;
-    uint32_t block;   /* the first one not used up */
-    uint32_t at;      /* entries of it that are used up */
+    uint32_t block; /* the first one not used up */
+    uint32_t at;    /* entries of it that are used up */
     uint32_t held_count;
     struct schedule_block *held[SCHEDULE_HELD]; /* block, block + 1; NULL: lost */
     bool waiting;                               /* for a read */
@@ -83,8 +83,8 @@ struct schedule {
     struct schedule_spill spill;
     uint64_t next_seq; /* in SCHEDULE_QUEUE */
     size_t run_count, held_count, waiting_count;
-    size_t spill_max; /* entries */
-    size_t sweep_at;  /* replay: look for unwanted entries when so many are there */
+    size_t spill_max;                       /* entries */
+    size_t sweep_at;                        /* replay: look for unwanted entries when so many are there */
     uint64_t spill_retry_ms, load_retry_ms; /* monotonic; 0: at once */
     uint64_t lost;                          /* blocks that could not be read */
     int64_t shift_ms;                       /* all jumps of the clock so far: wall - steady */
@@ -99,7 +99,7 @@ int64_t schedule_steady(uint64_t at_ms, int64_t shift_ms);
 /* ---- schedule_memory.c ---- */
 int schedule_compare(const struct schedule_entry *a, const struct schedule_entry *b); /* by what is written down */
 bool schedule_memory_reserve(struct schedule_memory *m, size_t len);
-void schedule_memory_shrink(struct schedule_memory *m, size_t limit); /* not less than the limit's */
+void schedule_memory_shrink(struct schedule_memory *m, size_t limit);                    /* not less than the limit's */
 bool schedule_memory_add(struct schedule_memory *m, const struct schedule_entry *entry); /* false: no memory */
 struct schedule_entry schedule_memory_pop(struct schedule_memory *m);
 void schedule_memory_order(struct schedule_memory *m); /* loose no more */
@@ -107,7 +107,7 @@ void schedule_memory_order(struct schedule_memory *m); /* loose no more */
    they begin. The memory is loose then. */
 size_t schedule_memory_split(struct schedule_memory *m, size_t n);
 void schedule_memory_drop_from(struct schedule_memory *m, const struct schedule_entry *cut); /* all not before cut */
-void schedule_memory_drop_unwanted(struct engine *e, size_t from);                          /* of entries[from] and up */
+void schedule_memory_drop_unwanted(struct engine *e, size_t from); /* of entries[from] and up */
 
 /* ---- schedule_runs.c ---- */
 /* Runs of marks[0..n): not in the schedule yet, but sure to find room there. false: no memory. */

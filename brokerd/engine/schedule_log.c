@@ -37,10 +37,8 @@ static void entry_put(uint8_t *out, const struct schedule_entry *entry)
 
 struct schedule_entry schedule_entry_get(const uint8_t *bytes)
 {
-    return (struct schedule_entry){.at_ms = get_u64(bytes),
-                                   .seq = get_u64(bytes + 8),
-                                   .queue = get_u32(bytes + 16),
-                                   .kind = get_u32(bytes + 20)};
+    return (struct schedule_entry){
+        .at_ms = get_u64(bytes), .seq = get_u64(bytes + 8), .queue = get_u32(bytes + 16), .kind = get_u32(bytes + 20)};
 }
 
 static bool entries_make_sense(const uint8_t *entries, uint64_t n)
@@ -113,8 +111,8 @@ static void draft_release(struct draft *d)
     free(d->marks);
 }
 
-static void put_block(struct engine *e, struct draft *d, uint32_t i, uint8_t *record, const struct schedule_entry *entries,
-                      const struct schedule_entry *cut)
+static void put_block(struct engine *e, struct draft *d, uint32_t i, uint8_t *record,
+                      const struct schedule_entry *entries, const struct schedule_entry *cut)
 {
     struct record_head head = {.length = d->items[i].length,
                                .type = RECORD_MESSAGE,
@@ -390,7 +388,8 @@ bool schedule_load(struct engine *e, struct reader *r)
     uint32_t version = reader_u32(r), zero = reader_u32(r);
     uint64_t next_seq = reader_u64(r), entries = reader_u64(r), runs = reader_u64(r), last_seq = 0;
     if (r->error || version != SNAPSHOT_VERSION || zero || !next_seq || s->memory.len || s->run_count) {
-        return reader_refuse(r, BROKER_MALFORMED, "the schedule is malformed, or of a version this broker does not know");
+        return reader_refuse(r, BROKER_MALFORMED,
+                             "the schedule is malformed, or of a version this broker does not know");
     }
     s->next_seq = next_seq;
     if (!load_entries(e, r, entries)) {

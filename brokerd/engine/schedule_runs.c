@@ -9,9 +9,9 @@
 #include "schedule_internal.h"
 
 enum {
-    KEEP_MS = 30000,      /* a block whose next entry is further than this may leave memory ... */
-    HELD_ENOUGH = 768,    /* ... while more than so many are there */
-    LOAD_RETRY_MS = 100,  /* when there was no memory */
+    KEEP_MS = 30000,     /* a block whose next entry is further than this may leave memory ... */
+    HELD_ENOUGH = 768,   /* ... while more than so many are there */
+    LOAD_RETRY_MS = 100, /* when there was no memory */
 };
 
 #define KEY_BIAS ((int64_t)1 << 62)
@@ -289,7 +289,7 @@ void schedule_readable(struct engine *e)
 
 /* ---- what the cleaner asks ------------------------------------------------------------------------------------------------ */
 
-struct live { /* ranges that touch are told as one */
+struct live {             /* ranges that touch are told as one */
     uint64_t first, last; /* asked for */
     uint64_t from, to;    /* what may still grow; 0: nothing */
     void (*fn)(void *arg, uint64_t first, uint64_t last);
