@@ -109,6 +109,10 @@ size_t schedule_memory_split(struct schedule_memory *m, size_t n);
 void schedule_memory_drop_from(struct schedule_memory *m, const struct schedule_entry *cut); /* all not before cut */
 void schedule_memory_drop_unwanted(struct engine *e, size_t from); /* of entries[from] and up */
 
+int64_t schedule_shift(const struct schedule_entry *entry); /* what the jumps before it was added came to */
+/* entries[from] and up: by shift, then by at_ms. */
+void schedule_memory_sort_for_runs(struct schedule_memory *m, size_t from);
+
 /* ---- schedule_runs.c ---- */
 /* Runs of marks[0..n): not in the schedule yet, but sure to find room there. false: no memory. */
 bool schedule_runs_make(struct schedule *s, uint64_t first_seq, const struct schedule_mark *marks, uint32_t n,

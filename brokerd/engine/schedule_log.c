@@ -83,22 +83,11 @@ struct draft { /* a spill that is being put together */
     uint32_t blocks;
 };
 
-static int64_t entry_shift(const struct schedule_entry *entry)
-{
-    return schedule_steady(entry->at_ms, 0) - entry->steady_ms;
-}
-
-static int compare_for_runs(const void *a, const void *b)
-{
-    int64_t x = entry_shift(a), y = entry_shift(b);
-    return x != y ? (x < y ? -1 : 1) : schedule_compare(a, b);
-}
-
 /* How many of entries[0..n) go into the next block: those of one shift. */
 static uint32_t block_entries(const struct schedule_entry *entries, size_t n)
 {
     uint32_t count = 1;
-    while (count < n && count < SCHEDULE_BLOCK_ENTRIES && entry_shift(&entries[count]) == entry_shift(entries)) {
+    while (count < n && count < SCHEDULE_BLOCK_ENTRIES && schedule_shift(&entries[count]) == schedule_shift(entries)) {
         count++;
     }
     return count;
@@ -156,7 +145,7 @@ static bool draft_make(struct engine *e, struct draft *d, const struct schedule_
     for (uint32_t i = 0; i < d->blocks; i++) {
         uint32_t count = block_entries(entries + at, n - at);
         struct schedule_mark *mark = &d->marks[i];
-        *mark = (struct schedule_mark){.first_ms = entries[at].at_ms, .shift_ms = entry_shift(&entries[at])};
+        *mark = (struct schedule_mark){.first_ms = entries[at].at_ms, .shift_ms = schedule_shift(&entries[at])};
         if (i) {
             mark->run = mark[-1].run + (mark->shift_ms != mark[-1].shift_ms);
         }
@@ -196,7 +185,7 @@ static broker_error spill(struct engine *e, size_t n)
     broker_error error = BROKER_OK;
     if (m->len > from) {
         struct draft d;
-        qsort(m->entries + from, m->len - from, sizeof *m->entries, compare_for_runs);
+        schedule_memory_sort_for_runs(m, from);
         bool made = draft_make(e, &d, m->entries + from, m->len - from, &cut);
         error = made ? append_draft(e, &d) : BROKER_NO_MEMORY;
         draft_release(&d);

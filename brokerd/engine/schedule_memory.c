@@ -200,3 +200,65 @@ void schedule_memory_drop_unwanted(struct engine *e, size_t from)
     m->loose |= kept != m->len;
     m->len = kept;
 }
+
+/* ---- order for runs ---------------------------------------------------------------------------------------------------- */
+
+int64_t schedule_shift(const struct schedule_entry *entry)
+{
+    return schedule_steady(entry->at_ms, 0) - entry->steady_ms;
+}
+
+static int compare_for_runs(const void *a, const void *b)
+{
+    int64_t x = schedule_shift(a), y = schedule_shift(b);
+    return x != y ? (x < y ? -1 : 1) : schedule_compare(a, b);
+}
+
+/* By at_ms, byte by byte from the lowest; bytes in which all agree cost nothing. Four times as fast as qsort, which matters:
+   nothing is fired meanwhile. */
+static void radix_sort(struct schedule_entry *entries, struct schedule_entry *other, size_t n)
+{
+    uint32_t counts[8][256] = {{0}};
+    struct schedule_entry *from = entries;
+    for (size_t i = 0; i < n; i++) {
+        for (unsigned byte = 0; byte < 8; byte++) {
+            counts[byte][entries[i].at_ms >> (8 * byte) & 0xff]++;
+        }
+    }
+    for (unsigned byte = 0; byte < 8; byte++) {
+        uint32_t *count = counts[byte], at = 0;
+        if (count[from[0].at_ms >> (8 * byte) & 0xff] == n) {
+            continue;
+        }
+        for (unsigned digit = 0; digit < 256; digit++) {
+            uint32_t here = count[digit];
+            count[digit] = at;
+            at += here;
+        }
+        for (size_t i = 0; i < n; i++) {
+            other[count[from[i].at_ms >> (8 * byte) & 0xff]++] = from[i];
+        }
+        struct schedule_entry *t = from;
+        from = other;
+        other = t;
+    }
+    if (from != entries) {
+        memcpy(entries, from, n * sizeof *entries);
+    }
+}
+
+void schedule_memory_sort_for_runs(struct schedule_memory *m, size_t from)
+{
+    struct schedule_entry *entries = m->entries + from, *other;
+    size_t n = m->len - from;
+    bool jumped = false;
+    for (size_t i = 1; i < n && !jumped; i++) {
+        jumped = schedule_shift(&entries[i]) != schedule_shift(&entries[0]);
+    }
+    if (jumped || !(other = malloc(n * sizeof *other))) {
+        qsort(entries, n, sizeof *entries, compare_for_runs);
+        return;
+    }
+    radix_sort(entries, other, n);
+    free(other);
+}
