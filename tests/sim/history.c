@@ -5,6 +5,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A seed in five does without any of it, so that what was there before is still explored in depth. */
+static void choose_features(struct history *h)
+{
+    struct rng *rng = &h->world.rng;
+    uint32_t *all[] = {&h->use.delay,     &h->use.priority,   &h->use.expiry,  &h->use.ids,      &h->use.keys,
+                       &h->use.retry,     &h->use.limits,     &h->use.compact, &h->use.unused,   &h->use.ordering,
+                       &h->use.consumers, &h->use.filters,    &h->use.topics,  &h->use.transact, &h->use.scans,
+                       &h->use.reject,    &h->use.reschedule, &h->use.clock};
+    bool none = rng_percent(rng, 20);
+    for (uint32_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        uint64_t percent = rng_percent(rng, 50) ? rng_between(rng, 2, 20) : rng_between(rng, 20, 80);
+        if (!none && rng_percent(rng, 25))
+            *all[i] = (uint32_t)percent;
+    }
+    if (h->use.delay == 0)
+        h->use.reschedule = 0;
+    if (h->use.filters || h->use.compact || h->use.ordering)
+        h->use.keys = h->use.keys ? h->use.keys : 40;
+    static const uint32_t schedule[] = {0, 4, 4, 16};
+    h->world.engine_options.max_schedule_entries = schedule[rng_below(rng, 4)];
+    h->transactor = rng_next(rng) | 1;
+}
+
 static void history_setup(struct history *h, uint64_t seed, const struct history_options *options)
 {
     struct world *w = &h->world;
@@ -43,11 +66,14 @@ static void history_setup(struct history *h, uint64_t seed, const struct history
     w->store_options.clean_below_percent = (uint32_t)(rng_percent(rng, 50) ? 30 : 70);
     w->store_options.spare_bytes = rng_percent(rng, 50) ? 256 << 10 : 64 << 10;
     w->store_options.checkpoint_bytes = rng_percent(rng, 50) ? 64 << 10 : 16 << 10;
+    choose_features(h);
     for (uint32_t i = 0; i < PRODUCERS; i++) {
         h->producers[i] = (struct producer){.id = rng_next(rng) | 1,
                                             .next_number = 1 + rng_below(rng, 3),
                                             .queue = (uint32_t)rng_below(rng, h->queues),
                                             .sync = rng_percent(rng, 80) ? BROKER_SYNC_DEFAULT : BROKER_SYNC_ALWAYS};
+        if (rng_percent(rng, h->use.topics))
+            h->producers[i].queue = BY_TOPIC;
     }
 }
 
@@ -186,8 +212,12 @@ static void pass_some_time(struct history *h)
     world_pass_time(&h->world, what < 60   ? rng_below(rng, 20)
                                : what < 95 ? rng_below(rng, 1000)
                                            : rng_below(rng, 20000));
-    if (rng_percent(rng, 1))
-        h->world.now.wall.ms += rng_below(rng, 3600000); /* somebody set the clock */
+    if (rng_percent(rng, 1 + h->use.clock)) { /* somebody set the clock */
+        uint64_t far = rng_percent(rng, 50) ? 3600000 : 5000;
+        h->world.now.wall.ms += rng_below(rng, far);
+        if (h->use.clock)
+            h->world.now.wall.ms -= rng_below(rng, far);
+    }
 }
 
 static void history_step(struct history *h)
@@ -203,6 +233,14 @@ static void history_step(struct history *h)
         disk_trouble(h);
     if (rng_percent(rng, h->control_percent)) {
         client_administer(h);
+        return;
+    }
+    if (rng_percent(rng, h->use.scans / 4)) {
+        client_mend(h);
+        return;
+    }
+    if (rng_percent(rng, h->use.transact / 4)) {
+        client_transact(h);
         return;
     }
     uint32_t publish = h->publish_weight, consume = publish + h->consume_weight, settle = consume + h->settle_weight,

@@ -55,7 +55,7 @@ static void settle(struct history *h, enum command_type type, uint64_t from, uin
 {
     uint64_t newest = from + count - 1;
     if (goes_on(h) && newest <= h->world.model.held_count)
-        client_settle_held(h, type, newest, count, ms);
+        client_settle_held(h, type, newest, count, (struct settle_how){.ms = ms});
     steps(h);
 }
 

@@ -12,8 +12,19 @@ static broker_error spy_append(void *arg, const uint8_t *record, uint32_t length
 {
     struct world *w = arg;
     broker_error error = store_engine_ops.append(w->store, record, length, durability, index);
+    struct append_item item = {record, length};
     if (!error && !w->disk->frozen)
-        model_appended(&w->model, record, *index);
+        model_appended(&w->model, &item, 1, *index);
+    return error;
+}
+
+static broker_error spy_append_all(void *arg, const struct append_item *items, uint32_t count,
+                                   enum durability durability, uint64_t *index)
+{
+    struct world *w = arg;
+    broker_error error = store_engine_ops.append_all(w->store, items, count, durability, index);
+    if (!error && !w->disk->frozen)
+        model_appended(&w->model, items, count, *index);
     return error;
 }
 
@@ -57,6 +68,7 @@ static void spy_stats(void *arg, struct store_stats *out)
 
 static const struct store_ops spy_ops = {
     .append = spy_append,
+    .append_all = spy_append_all,
     .read = spy_read,
     .dead = spy_dead,
     .queue_gone = spy_queue_gone,
@@ -72,7 +84,9 @@ static void observe_answer(struct world *w, const struct completion *c)
 {
     struct model_queue *q = &w->model.queues[w->observed_queue];
     w->observed = true;
-    if (c->error == BROKER_QUEUE_NOT_FOUND)
+    if (w->counting && (c->error == BROKER_OK || c->error == BROKER_QUEUE_NOT_FOUND))
+        model_observe_messages(&w->model, q, c->error ? NULL : c->u.describe.queue, w->power);
+    else if (c->error == BROKER_QUEUE_NOT_FOUND)
         model_observe(&w->model, q, NULL, NULL, 0, w->power);
     else if (c->error)
         model_fail(&w->model, "describe of %s failed: %s", q->name, c->text);
@@ -230,9 +244,14 @@ bool world_start(struct world *w)
     w->model.now = w->now;
     process_new(w);
     w->starts++;
+    w->model.starts_since++;
     broker_error error = store_open(w->store, w->engine, w->now, &report);
     if (error == BROKER_OK && !world_is_dying(w)) {
-        model_trace(&w->model, "started (%llu)", (unsigned long long)w->starts);
+        struct store_stats stats;
+        store_engine_ops.stats(w->store, &stats);
+        model_started(&w->model, stats.log_index - 1);
+        model_trace(&w->model, "started (%llu), found %llu batches", (unsigned long long)w->starts,
+                    (unsigned long long)w->model.last_index);
         return true;
     }
     w->broken_starts++;
@@ -283,20 +302,29 @@ static void observe_queue_reads(struct world *w, const struct model_queue *q)
     }
 }
 
+static void observe_queue(struct world *w, uint32_t i)
+{
+    struct model_queue *q = &w->model.queues[i];
+    struct command c = {
+        .type = COMMAND_QUEUE_DESCRIBE, .token = {.conn = 1, .correlation = 1}, .queue = {q->name, strlen(q->name)}};
+    w->observed_queue = i;
+    w->observed = false;
+    door_submit(w->door, &w->sessions[1], w->now, &c);
+    if (!w->observed)
+        model_fail(&w->model, "describe of %s is not answered", q->name);
+}
+
+/* First which messages are there: that decides what else must be. */
 void world_observe(struct world *w, bool reads)
 {
-    w->observing = true;
-    for (uint32_t i = 0; i < MODEL_QUEUES && !model_failed(&w->model); i++) {
-        struct model_queue *q = &w->model.queues[i];
-        struct command c = {.type = COMMAND_QUEUE_DESCRIBE,
-                            .token = {.conn = 1, .correlation = 1},
-                            .queue = {q->name, strlen(q->name)}};
-        w->observed_queue = i;
-        w->observed = false;
-        door_submit(w->door, &w->sessions[1], w->now, &c);
-        if (!w->observed)
-            model_fail(&w->model, "describe of %s is not answered", q->name);
-    }
+    w->observing = w->counting = true;
+    for (uint32_t i = 0; i < MODEL_QUEUES && !model_failed(&w->model); i++)
+        observe_queue(w, i);
+    w->counting = false;
+    if (!model_failed(&w->model))
+        model_observed_messages(&w->model);
+    for (uint32_t i = 0; i < MODEL_QUEUES && !model_failed(&w->model); i++)
+        observe_queue(w, i);
     model_restarted(&w->model);
     w->power = false;
     w->observing = false;
@@ -325,7 +353,9 @@ static void share_indexes(struct world *w)
 {
     w->model.platter_index = w->believe ? UINT64_MAX : w->writer.truly_durable;
     w->model.system_index = w->writer.written;
+    w->model.reported_index = w->writer.reported_durable;
     w->model.now = w->now;
+    model_turn(&w->model);
 }
 
 void world_submit(struct world *w, struct op *op, struct command *c)
@@ -358,6 +388,7 @@ void world_turn(struct world *w)
 {
     share_indexes(w);
     engine_tick(w->engine, w->now);
+    w->model.ticked = (struct moment){w->now.wall.ms, w->now.mono.ms};
     store_tick(w->store, w->now);
     store_flush(w->store, w->now);
     store_end_turn(w->store);

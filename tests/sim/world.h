@@ -38,7 +38,7 @@ struct world {
     bool damaged;   /* a bit was flipped: it may be said that a message is damaged, but not less */
     bool power;     /* some crash since the last look was a power cut */
     uint32_t observed_queue;
-    bool observed;
+    bool observed, counting;                     /* counting: only how many messages there are */
     uint32_t output_room;                        /* deliveries that fit before a connection's output counts as full */
     uint64_t starts, cuts, kills, broken_starts; /* statistics */
     char report[400];                            /* what store_open had to say */
