@@ -14,6 +14,18 @@ static void bury(struct memory_store *s, struct memory_message *m)
     m->record = NULL;
 }
 
+static bool keep(struct memory_store *s, uint32_t queue, uint64_t seq, const uint8_t *record, uint32_t length)
+{
+    struct memory_message *m = &s->messages[s->count];
+    *m = (struct memory_message){queue, seq, calloc(1, pad8(length)), pad8(length)};
+    if (!m->record)
+        return false;
+    memcpy(m->record, record, length);
+    record_seal(m->record);
+    s->count++;
+    return true;
+}
+
 static broker_error append(void *store, const uint8_t *record, uint32_t length, enum durability durability,
                            uint64_t *index)
 {
@@ -23,13 +35,41 @@ static broker_error append(void *store, const uint8_t *record, uint32_t length, 
     if (record_type_of(record) == RECORD_MESSAGE) {
         if (s->count == MESSAGES_MAX)
             return BROKER_DISK_FULL;
-        struct memory_message *m = &s->messages[s->count];
-        *m = (struct memory_message){record_queue(record), record_seq(record), calloc(1, pad8(length)), pad8(length)};
-        if (!m->record)
+        if (!keep(s, record_queue(record), record_seq(record), record, length))
             return BROKER_OVERLOADED;
-        memcpy(m->record, record, length);
-        record_seal(m->record);
-        s->count++;
+    }
+    *index = s->index;
+    return BROKER_OK;
+}
+
+/* Further places of the message that follows a RECORD_ROUTE. */
+static uint32_t route_places(const struct append_item *items, uint32_t i)
+{
+    bool routed = i > 0 && record_type_of(items[i - 1].record) == RECORD_ROUTE;
+    return routed ? get_u32(items[i - 1].record + RECORD_HEAD_BYTES) : 0;
+}
+
+static broker_error append_all(void *store, const struct append_item *items, uint32_t count, enum durability durability,
+                               uint64_t *index)
+{
+    struct memory_store *s = store;
+    uint64_t room = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        CHECK(items[i].length >= RECORD_HEAD_BYTES && record_length(items[i].record) == items[i].length);
+        room += record_type_of(items[i].record) == RECORD_MESSAGE ? 1 + route_places(items, i) : 0;
+    }
+    if (room > MESSAGES_MAX - s->count)
+        return BROKER_DISK_FULL;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *record = items[i].record;
+        if (record_type_of(record) != RECORD_MESSAGE)
+            continue;
+        CHECK(keep(s, record_queue(record), record_seq(record), record, items[i].length));
+        for (uint32_t k = 0; k < route_places(items, i); k++) {
+            const uint8_t *place = items[i - 1].record + RECORD_HEAD_BYTES + 8 + k * 16;
+            CHECK(keep(s, get_u32(place), get_u64(place + 8), record, items[i].length));
+        }
     }
     *index = s->index;
     return BROKER_OK;
@@ -125,6 +165,7 @@ static void stats(void *store, struct store_stats *out)
 
 const struct store_ops memory_store_ops = {
     .append = append,
+    .append_all = append_all,
     .read = read_messages,
     .dead = dead,
     .queue_gone = queue_gone,
