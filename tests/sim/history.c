@@ -215,8 +215,10 @@ static void pass_some_time(struct history *h)
     if (rng_percent(rng, 1 + h->use.clock)) { /* somebody set the clock */
         uint64_t far = rng_percent(rng, 50) ? 3600000 : 5000;
         h->world.now.wall.ms += rng_below(rng, far);
-        if (h->use.clock)
+        if (h->use.clock) {
             h->world.now.wall.ms -= rng_below(rng, far);
+            h->world.model.clock_went_back = true;
+        }
     }
 }
 

@@ -57,6 +57,7 @@ struct model_message {
     struct moment due, expire;
     struct moment due_before; /* what it was before a reschedule in batch due_index, which may get lost */
     uint64_t due_index;
+    uint64_t deleted_index; /* for every group, in this batch; 0: not */
     uint64_t turn;          /* of the engine's in which its publish was confirmed; 0: not yet */
     uint64_t body_hash;     /* a copy has the same */
     bool routed;            /* its record names another place */
@@ -251,6 +252,7 @@ struct model {
     uint64_t system_index;   /* what the writer has written */
     struct now now;
     uint64_t delivered, confirmed, settled, duplicates, refused, lost, copied, expired; /* statistics */
+    bool clock_went_back;
     bool may_refuse; /* the disk may be full, memory short ... */
     bool trace;
     char failure[400]; /* the first broken promise; "" if none */
@@ -354,6 +356,7 @@ void model_ended_messages(struct model *m, const uint8_t *record, uint64_t index
 struct atom *atom_new(struct model *m, uint64_t index);
 void atom_settle(struct model *m, struct atom *a, uint32_t queue, uint32_t group, uint64_t seq);
 void atoms_restarted(struct model *m);
+bool limit_is_too_low(const struct model_queue *q, const struct op *op);
 enum fate { FATE_GONE, FATE_OPEN, FATE_SURE };
 enum fate index_fate(const struct model *m, uint64_t index); /* after a start */
 

@@ -86,6 +86,7 @@ static void end_everywhere(struct model *m, const struct end *e, uint64_t seq)
             atom_settle(m, a, e->queue, g, seq);
     }
     q->messages[seq - 1].maybe_gone = true;
+    q->messages[seq - 1].deleted_index = e->index;
 }
 
 /* Gone for each group that never had it; for the others when it comes back. */
@@ -132,6 +133,16 @@ static uint64_t not_dead(const struct model_queue *q, uint64_t *bytes)
     return n;
 }
 
+/* The newest of a key stays; what it stands before may go. */
+static void compacted_one(struct model *m, const struct end *e, uint64_t seq)
+{
+    struct model_queue *q = &m->queues[e->queue];
+    if (!q->messages[seq - 1].maybe_gone)
+        model_fail(m, "compacted: %s seq %" PRIu64 " of key %u goes, and is the newest", q->name, seq,
+                   q->messages[seq - 1].traits.key);
+    end_everywhere(m, e, seq);
+}
+
 /* A full queue lets its oldest go. */
 static void dropped_one(struct model *m, const struct end *e, uint64_t seq)
 {
@@ -153,15 +164,25 @@ static void deleted_one(struct model *m, const struct end *e, uint64_t seq)
 {
     struct model_queue *q = &m->queues[e->queue];
     struct op *scan = (struct op *)scan_of(m, q);
+    bool scanned = scan && scan->u.scan.action == SCAN_DELETE && scan_covers(m, scan, q, seq);
+    if (!scanned && q->settings.retention == BROKER_RETENTION_LOG && (q->settings.compact || q->altered)) {
+        compacted_one(m, e, seq);
+        return;
+    }
     if (!scan || scan->u.scan.action != SCAN_DELETE) {
-        if (!message_is_dead(q, seq))
-            dropped_one(m, e, seq);
+        model_fail(m, "deleted: %s seq %" PRIu64 ", which nobody asked for", q->name, seq);
         return;
     }
     if (!scan_covers(m, scan, q, seq))
         model_fail(m, "scan: %s seq %" PRIu64 " was deleted and is not meant", q->name, seq);
     scan->u.scan.seen++;
     end_everywhere(m, e, seq);
+}
+
+/* By log retention, not for want of room. */
+static bool is_trimmed(const struct model *m, const struct model_queue *q, const struct end *e, uint64_t seq)
+{
+    return e->type == RECORD_TRIM && q->settings.retention == BROKER_RETENTION_LOG && q->messages[seq - 1].maybe_gone;
 }
 
 static void ended_range(struct model *m, const struct end *e)
@@ -172,7 +193,7 @@ static void ended_range(struct model *m, const struct end *e)
             expired_one(m, e, seq, false);
         else if (e->type == RECORD_DELETE)
             deleted_one(m, e, seq);
-        else if (q->settings.retention != BROKER_RETENTION_LOG && !message_is_dead(q, seq))
+        else if (!message_is_dead(q, seq) && !is_trimmed(m, q, e, seq))
             dropped_one(m, e, seq);
     }
 }
@@ -185,7 +206,7 @@ void model_ended_messages(struct model *m, const uint8_t *record, uint64_t index
         return;
     struct end e = {.type = record_type_of(record), .queue = (uint32_t)(q - m->queues), .first = 1, .index = index};
     queue_mark_gone(m, q);
-    if (e.type == RECORD_TRIM) {
+    if (e.type == RECORD_TRIM || e.type == RECORD_PURGE) {
         e.last = get_u64(body);
         ended_range(m, &e);
         return;

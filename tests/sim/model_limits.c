@@ -7,11 +7,11 @@
 
 /* ---- limits ------------------------------------------------------------------------------------------------------------- */
 
-static uint64_t alive_count(const struct model_queue *q)
+static uint64_t alive_count(const struct model_queue *q, bool confirmed)
 {
     uint64_t n = 0;
     for (uint64_t seq = 1; seq <= q->count; seq++)
-        n += message_is_alive(q, seq);
+        n += message_is_alive(q, seq) && (q->messages[seq - 1].turn != 0 || !confirmed);
     return n;
 }
 
@@ -22,7 +22,7 @@ void check_limit_stored(struct model *m, struct model_queue *q, const struct op_
     if (s->overflow != BROKER_OVERFLOW_REJECT || s->max_messages == 0 || q->altered)
         return;
     queue_mark_gone(m, q);
-    uint64_t n = alive_count(q);
+    uint64_t n = alive_count(q, false);
     if (n >= s->max_messages)
         model_fail(m, "limit: %s takes one more, has %" PRIu64 " of at most %" PRIu64, q->name, n, s->max_messages);
 }
@@ -46,13 +46,21 @@ bool limit_may_refuse(const struct model *m, const struct model_queue *q, const 
            (q->settings.overflow == BROKER_OVERFLOW_REJECT && queue_may_be_full(q, op->record_count, op->len));
 }
 
-/* After a publish: nothing more stays than may. */
+/* A limit under which not even an empty queue takes it. */
+bool limit_is_too_low(const struct model_queue *q, const struct op *op)
+{
+    const broker_queue_settings *s = &q->settings;
+    return q->altered || (s->max_bytes && op->len > s->max_bytes) ||
+           (s->max_messages && op->record_count > s->max_messages);
+}
+
+/* After a publish: nothing more stays than may, but what is not confirmed yet. */
 void check_not_overfull(struct model *m, const struct model_queue *q)
 {
     const broker_queue_settings *s = &q->settings;
     if (s->overflow != BROKER_OVERFLOW_DROP_OLDEST || s->max_messages == 0 || q->altered || !q->exists)
         return;
-    uint64_t n = alive_count(q);
+    uint64_t n = alive_count(q, true);
     if (n > s->max_messages)
         model_fail(m, "limit: %s has %" PRIu64 " messages of at most %" PRIu64 ", and dropped none", q->name, n,
                    s->max_messages);
@@ -84,7 +92,7 @@ uint64_t id_surely_known(const struct model *m, const struct model_queue *q, con
 {
     const broker_queue_settings *s = &q->settings;
     uint64_t seq = newest_of_id(q, t->id, below);
-    if (seq == 0 || q->altered || q->count - seq >= s->dedup_count)
+    if (seq == 0 || q->altered || m->clock_went_back || q->count - seq >= s->dedup_count)
         return 0;
     const struct model_message *msg = &q->messages[seq - 1];
     return age_wall(m, msg) < s->dedup_ms && age_mono(m, msg) < s->dedup_ms ? seq : 0;

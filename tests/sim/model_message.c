@@ -75,7 +75,7 @@ void queue_mark_gone(struct model *m, struct model_queue *q)
         }
         if (may_go || (!wanted && q->settings.retention != BROKER_RETENTION_LOG))
             msg->maybe_gone = true;
-        if (message_is_safe(m, msg))
+        if (message_is_safe(m, msg) && moment_is_due(m, &msg->due) && msg->deleted_index == 0)
             newer |= 1u << msg->traits.key;
     }
 }
@@ -298,6 +298,10 @@ static void appended_other(struct model *m, const uint8_t *record, uint64_t inde
     case RECORD_DELETE:
     case RECORD_EXPIRE:
     case RECORD_TRIM: model_ended_messages(m, record, index); break;
+    case RECORD_PURGE:
+        if (!m->current || m->current->type != COMMAND_QUEUE_PURGE)
+            model_ended_messages(m, record, index);
+        break;
     case RECORD_QUEUE: queue_made_itself(m, record, index); break;
     case RECORD_QUEUE_DELETE: queue_went_itself(m, record, index); break;
     case RECORD_MESSAGE:

@@ -61,6 +61,10 @@ static void message_restarted(const struct model *m, struct model_message *msg)
     else if (fate == FATE_OPEN)
         msg->due = earlier(msg->due, msg->due_before);
     msg->due_index = 0;
+    if (msg->deleted_index != 0 && index_fate(m, msg->deleted_index) != FATE_SURE)
+        msg->deleted_index = 0;
+    else if (msg->deleted_index != 0)
+        msg->deleted_index = 1;
 }
 
 void model_times_restarted(struct model *m)
