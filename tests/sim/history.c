@@ -35,8 +35,7 @@ static void history_setup(struct history *h, uint64_t seed, const struct history
     world_init(w, seed * 2 + 1, options->trace);
     struct rng *rng = &w->rng;
     w->believe = options->believe;
-    w->disk->plant_skip_sync = options->plant_skip_sync;
-    w->store_options.plant_seal_early = options->plant_seal_early;
+    world_plant(w, options->plant);
     h->steps = (uint32_t)(rng_percent(rng, 4) ? rng_between(rng, 500, 1500) : rng_between(rng, 80, 300));
     h->publish_weight = (uint32_t)rng_between(rng, 4, 24);
     h->consume_weight = (uint32_t)rng_between(rng, 4, 24);

@@ -48,7 +48,7 @@ struct history {
 
 struct history_options {
     bool trace;
-    bool plant_skip_sync, plant_seal_early;
+    enum bug plant;
     bool believe; /* see struct world */
 };
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wire.h>
 
 /* ---- between engine and store: the model sees what is appended ------------------------------------------------------------ */
 
@@ -18,11 +19,30 @@ static broker_error spy_append(void *arg, const uint8_t *record, uint32_t length
     return error;
 }
 
+static bool is_end(const uint8_t *record)
+{
+    uint8_t type = record_type_of(record);
+    return type == RECORD_SETTLE || type == RECORD_DELETE || type == RECORD_EXPIRE;
+}
+
+static broker_error store_all(struct world *w, const struct append_item *items, uint32_t count,
+                              enum durability durability, uint64_t *index)
+{
+    if (w->bug == BUG_FORGET_END && count == 2 && is_end(items[1].record) && !is_end(items[0].record))
+        return store_engine_ops.append_all(w->store, items, 1, durability, index);
+    if (w->bug == BUG_HALF_STEP && record_type_of(items[0].record) != RECORD_ROUTE && count > 1) {
+        broker_error error = store_engine_ops.append_all(w->store, items, 1, durability, index);
+        store_flush(w->store, w->now);
+        return error ? error : store_engine_ops.append_all(w->store, items + 1, count - 1, durability, index);
+    }
+    return store_engine_ops.append_all(w->store, items, count, durability, index);
+}
+
 static broker_error spy_append_all(void *arg, const struct append_item *items, uint32_t count,
                                    enum durability durability, uint64_t *index)
 {
     struct world *w = arg;
-    broker_error error = store_engine_ops.append_all(w->store, items, count, durability, index);
+    broker_error error = store_all(w, items, count, durability, index);
     if (!error && !w->disk->frozen)
         model_appended(&w->model, items, count, *index);
     return error;
@@ -156,6 +176,13 @@ void world_init(struct world *w, uint64_t seed, bool trace)
                                               .sync_interval_ms = 1000,
                                               .clean_below_percent = 30,
                                               .checkpoint_bytes = 64 << 10};
+}
+
+void world_plant(struct world *w, enum bug bug)
+{
+    w->bug = bug;
+    w->disk->plant_skip_sync = bug == BUG_SKIP_SYNC;
+    w->store_options.plant_seal_early = bug == BUG_SEAL_EARLY;
 }
 
 static void store_said(void *arg, bool problem, const char *text)
@@ -387,7 +414,9 @@ void world_tell(struct world *w, struct command *c)
 void world_turn(struct world *w)
 {
     share_indexes(w);
-    engine_tick(w->engine, w->now);
+    struct now now = w->now;
+    now.mono.ms += w->bug == BUG_FIRE_EARLY ? 200 : 0;
+    engine_tick(w->engine, now);
     w->model.ticked = (struct moment){w->now.wall.ms, w->now.mono.ms};
     store_tick(w->store, w->now);
     store_flush(w->store, w->now);

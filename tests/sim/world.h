@@ -19,6 +19,18 @@
 #include "schedule.h"
 #include "simdisk.h"
 
+/* Bugs that the simulation must find if they are planted. Most sit where the simulation touches the broker: what it gives to
+   the disk, the store or the engine is wrong, not the broker's own code. */
+enum bug {
+    BUG_NONE,
+    BUG_SKIP_SYNC,  /* a sync that does nothing */
+    BUG_SEAL_EARLY, /* a footer written before its records are durable */
+    BUG_FIRE_EARLY, /* what waits for a time comes 200 ms early */
+    BUG_FORGET_END, /* a message moves: its copy is stored, the end of the original is not */
+    BUG_HALF_STEP,  /* what belongs into one batch goes into two */
+    BUG_COUNT
+};
+
 struct world {
     struct rng rng;
     struct now now;
@@ -32,6 +44,7 @@ struct world {
     struct model model;
     struct store_options store_options;
     struct engine_options engine_options;
+    enum bug bug;   /* planted */
     bool fatal;     /* the store has given up */
     bool believe;   /* do not compare deliveries with what the disk knows: crashes must find it */
     bool observing; /* answers go to observe_* instead of the model */
@@ -45,6 +58,7 @@ struct world {
 };
 
 void world_init(struct world *w, uint64_t seed, bool trace);
+void world_plant(struct world *w, enum bug bug);
 void world_release(struct world *w);
 /* Open the store on the disk as it is. false: the disk was cut or failed meanwhile (look at w->disk), or the model failed. */
 bool world_start(struct world *w);
