@@ -236,6 +236,7 @@ void client_drain(struct history *h)
     if (world_is_dying(w))
         return;
     model_check_drained(m);
+    world_observe_drained(w);
     struct engine_stats stats;
     engine_get_stats(w->engine, &stats);
     if (stats.leased != 0 || stats.subscriptions != 0)

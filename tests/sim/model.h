@@ -407,5 +407,6 @@ bool model_must_have(const struct model_queue *q, uint64_t seq);
 void model_check_bytes(struct model *m, const struct model_queue *q, uint64_t seq, const uint8_t *record);
 /* After every group was drained: what was wanted has come, every answer too. */
 void model_check_drained(struct model *m);
+void model_observe_drained(struct model *m, struct model_queue *q, const broker_queue_info *info);
 
 #endif

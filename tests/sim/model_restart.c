@@ -351,3 +351,16 @@ void model_check_drained(struct model *m)
                    op->correlation);
     }
 }
+
+void model_observe_drained(struct model *m, struct model_queue *q, const broker_queue_info *info)
+{
+    uint64_t waiting = 0;
+    if (!info || q->altered || q->settings.retention == BROKER_RETENTION_LOG ||
+        q->settings_was.retention == BROKER_RETENTION_LOG)
+        return;
+    for (uint64_t seq = 1; seq <= q->count; seq++)
+        waiting += !moment_is_due(m, &q->messages[seq - 1].due);
+    if (info->messages > waiting)
+        model_fail(m, "drained: %s still has %" PRIu64 " messages, of which %" PRIu64 " may wait for their time",
+                   q->name, info->messages, waiting);
+}

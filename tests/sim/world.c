@@ -104,14 +104,15 @@ static void observe_answer(struct world *w, const struct completion *c)
 {
     struct model_queue *q = &w->model.queues[w->observed_queue];
     w->observed = true;
-    if (w->counting && (c->error == BROKER_OK || c->error == BROKER_QUEUE_NOT_FOUND))
-        model_observe_messages(&w->model, q, c->error ? NULL : c->u.describe.queue, w->power);
-    else if (c->error == BROKER_QUEUE_NOT_FOUND)
-        model_observe(&w->model, q, NULL, NULL, 0, w->power);
-    else if (c->error)
+    const broker_queue_info *info = c->error ? NULL : c->u.describe.queue;
+    if (c->error && c->error != BROKER_QUEUE_NOT_FOUND)
         model_fail(&w->model, "describe of %s failed: %s", q->name, c->text);
+    else if (w->what == OBSERVE_MESSAGES)
+        model_observe_messages(&w->model, q, info, w->power);
+    else if (w->what == OBSERVE_DRAINED)
+        model_observe_drained(&w->model, q, info);
     else
-        model_observe(&w->model, q, c->u.describe.queue, c->u.describe.groups, c->u.describe.group_count, w->power);
+        model_observe(&w->model, q, info, c->u.describe.groups, c->u.describe.group_count, w->power);
 }
 
 /* From the moment on at which the disk froze, the process is dead and nobody hears it. */
@@ -344,10 +345,11 @@ static void observe_queue(struct world *w, uint32_t i)
 /* First which messages are there: that decides what else must be. */
 void world_observe(struct world *w, bool reads)
 {
-    w->observing = w->counting = true;
+    w->observing = true;
+    w->what = OBSERVE_MESSAGES;
     for (uint32_t i = 0; i < MODEL_QUEUES && !model_failed(&w->model); i++)
         observe_queue(w, i);
-    w->counting = false;
+    w->what = OBSERVE_ALL;
     if (!model_failed(&w->model))
         model_observed_messages(&w->model);
     for (uint32_t i = 0; i < MODEL_QUEUES && !model_failed(&w->model); i++)
@@ -357,6 +359,15 @@ void world_observe(struct world *w, bool reads)
     w->observing = false;
     for (uint32_t i = 0; reads && i < MODEL_QUEUES && !model_failed(&w->model); i++)
         observe_queue_reads(w, &w->model.queues[i]);
+}
+
+void world_observe_drained(struct world *w)
+{
+    w->observing = true;
+    w->what = OBSERVE_DRAINED;
+    for (uint32_t i = 0; i < MODEL_QUEUES && !model_failed(&w->model); i++)
+        observe_queue(w, i);
+    w->observing = false;
 }
 
 /* ---- living and dying ------------------------------------------------------------------------------------------------------------ */

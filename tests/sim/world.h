@@ -31,6 +31,8 @@ enum bug {
     BUG_COUNT
 };
 
+enum observing { OBSERVE_MESSAGES /* which there are */, OBSERVE_ALL, OBSERVE_DRAINED };
+
 struct world {
     struct rng rng;
     struct now now;
@@ -51,7 +53,8 @@ struct world {
     bool damaged;   /* a bit was flipped: it may be said that a message is damaged, but not less */
     bool power;     /* some crash since the last look was a power cut */
     uint32_t observed_queue;
-    bool observed, counting;                     /* counting: only how many messages there are */
+    bool observed;
+    enum observing what;
     uint32_t output_room;                        /* deliveries that fit before a connection's output counts as full */
     uint64_t starts, cuts, kills, broken_starts; /* statistics */
     char report[400];                            /* what store_open had to say */
@@ -64,6 +67,8 @@ void world_release(struct world *w);
 bool world_start(struct world *w);
 /* Compare all of what the broker says with the model. `reads`: read each message that must be there, too. */
 void world_observe(struct world *w, bool reads);
+/* After every group was drained: nothing takes room that nobody waits for. */
+void world_observe_drained(struct world *w);
 /* The process dies here and now; what it had given to the system stays; `power`: only what a power cut leaves. */
 void world_die(struct world *w, bool power);
 /* The process is gone; the disk keeps what was not synced apart, the model knows nothing of it yet. */
