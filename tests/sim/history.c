@@ -221,6 +221,18 @@ static void pass_some_time(struct history *h)
     }
 }
 
+/* Let everything that is under way come to its end: nobody waits for nothing then. */
+static void come_to_rest(struct history *h)
+{
+    struct world *w = &h->world;
+    if (w->model.may_refuse) /* on a full disk there may be no rest */
+        return;
+    if (!world_settle(w))
+        model_fail(&w->model, "the store does not come to rest");
+    if (!world_is_dying(w) && !history_is_over(h))
+        model_check_prompt(&w->model);
+}
+
 static void history_step(struct history *h)
 {
     struct world *w = &h->world;
@@ -228,6 +240,10 @@ static void history_step(struct history *h)
     w->model.now = w->now;
     if (rng_below(rng, 1000) < h->crash_permille) {
         accident(h);
+        return;
+    }
+    if (rng_percent(rng, 2)) {
+        come_to_rest(h);
         return;
     }
     if (rng_percent(rng, h->fault_percent))

@@ -92,7 +92,8 @@ struct slot { /* one message in one group */
     uint32_t deliveries;                    /* ever: no attempt count may be above */
     uint32_t nacked_kill, nacked_power;     /* attempts that confirmed nacks promise to remember */
     struct moment due, due_kill, due_power; /* not before, by a nack submitted / confirmed */
-    bool rejected;                          /* in this life of the process: never again */
+    bool due_unsure;                        /* a nack may have come too late, and its delay not count */
+    bool rejected, rejected_perhaps;        /* in this life of the process: never again */
     uint64_t receipt, deadline_ms;
     uint64_t conn;
     uint32_t stream;
@@ -335,6 +336,7 @@ bool message_is_plain(const struct model_message *msg);
 void check_key(struct model *m, const struct model_queue *q, const struct model_group *g, uint64_t seq);
 void check_batch(struct model *m, const struct model_queue *q, const struct model_group *g, const struct delivery *d);
 void check_consumer(struct model *m, const struct subscription *s);
+void model_check_prompt(struct model *m);
 
 /* ---- topics and filters (model_route.c) ------------------------------------------------------------------------------- */
 

@@ -338,7 +338,8 @@ static void dead_in_group(struct model *m, const struct end *e, const struct rec
         model_fail(m, "dead letter: %s/%s seq %" PRIu64 " says attempt %" PRIu64 ", it was %u of %u", q->name, g->name,
                    e->first, attempts, s->attempts, s->deliveries);
     bool spent = q->settings.max_attempts && attempts >= q->settings.max_attempts;
-    if (strcmp(reason, "max_attempts") == 0 ? !spent && !q->altered : strcmp(reason, "rejected") != 0 || !s->rejected)
+    if (strcmp(reason, "max_attempts") == 0 ? !spent && !q->altered
+                                            : strcmp(reason, "rejected") != 0 || !s->rejected_perhaps)
         model_fail(m, "dead letter: %s/%s seq %" PRIu64 " for reason '%s' after attempt %" PRIu64, q->name, g->name,
                    e->first, reason, attempts);
     atom_settle(m, atom_new(m, e->index), e->queue, (uint32_t)(g - q->groups), e->first);

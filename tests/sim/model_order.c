@@ -135,3 +135,43 @@ void check_consumer(struct model *m, const struct subscription *s)
                        single ? ", one at a time" : "");
     }
 }
+
+/* ---- nothing gets stuck ------------------------------------------------------------------------------------------------------- */
+
+static bool takes_messages(const struct model *m, const struct subscription *s)
+{
+    const struct model_queue *q = &m->queues[s->queue];
+    const struct model_group *g = &q->groups[s->group];
+    return s->live && s->confirmed && s->credit > 0 && s->credit_bytes > 0 && s->max_unsettled == 0 && q->exists &&
+           q->incarnation == s->incarnation && g->exists && !q->paused && !q->paused_was && !g->single_active &&
+           !g->altering && !g->seeking && q->control == 0 && !m->conn_held[s->conn % CONNS_MAX];
+}
+
+static bool is_deliverable(const struct model *m, const struct model_queue *q, const struct model_group *g,
+                           uint64_t seq)
+{
+    const struct model_message *msg = &q->messages[seq - 1];
+    const struct slot *s = &g->slots[seq - 1];
+    bool spent = q->settings.max_attempts != 0 && s->deliveries >= q->settings.max_attempts;
+    bool waits = q->settings.backoff != BROKER_BACKOFF_NONE && s->deliveries > 0;
+    return s->state == SLOT_WANTED && !s->leased && !s->rejected_perhaps && !s->due_unsure && !spent && !waits &&
+           !q->altered && msg->turn != 0 && !msg->maybe_gone && moment_is_due(m, &msg->due) &&
+           moment_is_due(m, &s->due) && key_is_free(q, g, seq);
+}
+
+/* The machine came to rest: whoever takes messages has got what there was. */
+void model_check_prompt(struct model *m)
+{
+    for (uint32_t i = 0; i < MODEL_SUBSCRIPTIONS; i++) {
+        const struct subscription *s = &m->subscriptions[i];
+        if (!takes_messages(m, s))
+            continue;
+        struct model_queue *q = &m->queues[s->queue];
+        queue_mark_gone(m, q);
+        for (uint64_t seq = 1; seq <= q->count; seq++) {
+            if (is_deliverable(m, q, &q->groups[s->group], seq))
+                model_fail(m, "stuck: %s/%s seq %" PRIu64 " waits for nothing, and a consumer has credit for %" PRIu64,
+                           q->name, q->groups[s->group].name, seq, s->credit);
+        }
+    }
+}

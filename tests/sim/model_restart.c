@@ -18,7 +18,8 @@ static void slot_crash(struct slot *s, bool seeking, enum survives need)
         s->due_kill = s->due_power;
     }
     s->due = s->due_kill;
-    s->rejected = false; /* unless it was moved: then it is settled */
+    s->due_unsure = false;
+    s->rejected = s->rejected_perhaps = false; /* unless it was moved: then it is settled */
 }
 
 static void queue_crash(struct model_queue *q, enum survives need)

@@ -179,7 +179,9 @@ static void nack_applied(struct model *m, const struct op *op, const struct op_r
     if (ms == 0)
         ms = backoff_least(q, s->attempts);
     s->due = r->fate == RECEIPT_LIVE ? moment_after(m, ms) : (struct moment){0};
-    s->rejected = op->u.settle.dead_letter;
+    s->due_unsure = r->fate != RECEIPT_LIVE;
+    s->rejected = r->fate == RECEIPT_LIVE && op->u.settle.dead_letter;
+    s->rejected_perhaps = op->u.settle.dead_letter;
 }
 
 static void receipt_applied(struct model *m, const struct op *op, const struct op_receipt *r, struct slot *s)
@@ -242,6 +244,8 @@ static void nack_confirmed(struct slot *s, const struct op *op, const struct op_
 static void receipt_answered(struct model *m, struct op *op, const struct op_receipt *r, bool stale)
 {
     struct model_queue *q = &m->queues[r->queue];
+    model_trace(m, "%s #%u of %s/%s seq %llu: %s", model_op_name(op->type), op->correlation, q->name,
+                q->groups[r->group].name, (unsigned long long)r->seq, stale ? "stale" : "taken");
     if (r->fate == RECEIPT_LIVE && stale)
         model_fail(m, "%s: receipt %llx of %s seq %llu is live and was called stale", model_op_name(op->type),
                    (unsigned long long)r->receipt, q->name, (unsigned long long)r->seq);

@@ -427,7 +427,7 @@ void world_turn(struct world *w)
     share_indexes(w);
     struct now now = w->now;
     now.mono.ms += w->bug == BUG_FIRE_EARLY ? 200 : 0;
-    engine_tick(w->engine, now);
+    w->engine_next = engine_tick(w->engine, now);
     w->model.ticked = (struct moment){w->now.wall.ms, w->now.mono.ms};
     store_tick(w->store, w->now);
     store_flush(w->store, w->now);
@@ -466,7 +466,8 @@ bool world_settle(struct world *w)
         sim_writer_run(&w->writer, w->store, w->now);
         if (!sim_workers_run(&w->workers))
             return false;
-        if (busy || sim_writer_has_work(&w->writer))
+        bool again = w->engine_next.ms <= w->now.mono.ms; /* it does a slice of its work in each turn */
+        if (busy || again || sim_writer_has_work(&w->writer))
             continue;
         if (!store_busy(w->store))
             return true;

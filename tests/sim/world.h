@@ -55,6 +55,7 @@ struct world {
     uint32_t observed_queue;
     bool observed;
     enum observing what;
+    monotime engine_next;                        /* when it wants its next turn */
     uint32_t output_room;                        /* deliveries that fit before a connection's output counts as full */
     uint64_t starts, cuts, kills, broken_starts; /* statistics */
     char report[400];                            /* what store_open had to say */
