@@ -350,6 +350,13 @@ static void history_result_of(const struct history *h, struct history_result *r)
         .refused = w->model.refused,
         .lost = w->model.lost,
         .disk_calls = w->disk->changing_calls,
+        .moved = w->model.moved,
+        .expired = w->model.expired,
+        .dropped = w->model.dropped,
+        .routed = w->model.routed,
+        .transactions = w->model.transactions,
+        .scanned = w->model.scanned,
+        .rescheduled = w->model.rescheduled,
     };
     memcpy(r->failure, w->model.failure, sizeof(r->failure));
 }

@@ -56,6 +56,7 @@ struct history_result {
     char failure[400];
     uint32_t step, steps;
     uint64_t starts, cuts, kills, broken_starts, delivered, confirmed, settled, duplicates, refused, lost, disk_calls;
+    uint64_t moved, expired, dropped, routed, transactions, scanned, rescheduled;
 };
 
 /* true: every promise was kept. */

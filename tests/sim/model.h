@@ -252,7 +252,8 @@ struct model {
     uint64_t reported_index; /* what the broker was told to be safe */
     uint64_t system_index;   /* what the writer has written */
     struct now now;
-    uint64_t delivered, confirmed, settled, duplicates, refused, lost, copied, expired; /* statistics */
+    uint64_t delivered, confirmed, settled, duplicates, refused, lost; /* statistics */
+    uint64_t moved, expired, dropped, routed, transactions, scanned, rescheduled;
     bool clock_went_back;
     bool may_refuse; /* the disk may be full, memory short ... */
     bool trace;

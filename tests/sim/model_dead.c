@@ -153,6 +153,7 @@ static void dropped_one(struct model *m, const struct end *e, uint64_t seq)
     if (!q->altered && (s->overflow != BROKER_OVERFLOW_DROP_OLDEST || !full))
         model_fail(m, "dropped: %s seq %" PRIu64 " goes for no reason (%" PRIu64 " messages, %" PRIu64 " bytes)",
                    q->name, seq, messages, bytes);
+    m->dropped++;
     for (uint64_t older = 1; older < seq; older++) {
         if (message_is_alive(q, older))
             model_fail(m, "dropped: %s seq %" PRIu64 " goes before %" PRIu64, q->name, seq, older);
@@ -279,7 +280,7 @@ static void copy_added(struct model *m, struct model_queue *to, const struct mod
         if (to->groups[g].exists && !choice_takes(&to->groups[g].filter, msg))
             slot_settle(&to->groups[g].slots[to->count - 1], SURVIVES_POWER);
     }
-    m->copied++;
+    m->moved++;
 }
 
 static const char *dead_letter_name(const struct model *m, const struct model_queue *q)

@@ -110,6 +110,7 @@ void scan_completed(struct model *m, struct op *op, const struct completion *c)
     if (c->error || q->incarnation != op->incarnation)
         return;
     queue_mark_gone(m, q);
+    m->scanned += c->u.scan.matched;
     model_trace(m, "scan %d of %s: %" PRIu64 " found, %" PRIu64 " skipped, next %" PRIu64, op->u.scan.action, q->name,
                 c->u.scan.matched, c->u.scan.skipped, c->u.scan.next_seq);
     if (op->u.scan.action == SCAN_PEEK)

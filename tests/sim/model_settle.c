@@ -55,6 +55,7 @@ static void routed_answered(struct model *m, struct op *op, struct op_record *r,
                             uint64_t queues)
 {
     uint64_t found = 0;
+    m->routed += queues;
     for (uint32_t k = 0; k < MODEL_QUEUES; k++) {
         struct model_queue *q = &m->queues[k];
         for (uint64_t seq = 1; seq <= q->count; seq++) {

@@ -132,6 +132,7 @@ void reschedule_applied(struct model *m, struct op *op)
     msg->due_before = msg->due_index ? earlier(msg->due_before, msg->due) : msg->due;
     msg->due_index = op->index;
     msg->rescheduled = true;
+    m->rescheduled++;
     uint64_t at = op->u.reschedule.due_ms;
     msg->due = op->u.reschedule.is_delay ? moment_after(m, at)
                : at > m->now.wall.ms     ? moment_at(m, at)

@@ -73,4 +73,5 @@ void transact_completed(struct model *m, struct op *op, const struct completion 
     if (op->record_count == 0 && c->u.transact.duplicate)
         model_fail(m, "transaction #%u: without messages, and said to be a retry", op->correlation);
     model_confirm_index(m, op->asked, op->index);
+    m->transactions++;
 }
