@@ -48,7 +48,8 @@ struct command {
 
 /* One table of commands a file; main.c joins them. Each ends with a NULL name. */
 extern const struct command pub_commands[], sub_commands[], queue_commands[], group_commands[], settle_commands[],
-    status_commands[], bench_commands[];
+    status_commands[], bench_commands[], bind_commands[], peek_commands[], mend_commands[], scheduled_commands[],
+    dead_commands[], pipe_commands[], definitions_commands[], backup_commands[];
 
 /*
  * cli_connect: open cli->broker and wait until greeted: one attempt, or attempts for --connect. `tune` (NULL: none)
@@ -77,6 +78,12 @@ bool cli_print(struct cli *cli, struct text *text);
 bool cli_write(int fd, const void *bytes, size_t len);
 /* cli_confirm: on a terminal, ask unless `yes`. false: the user said no. */
 bool cli_confirm(bool yes, const char *question, const char *name);
+
+/* cli_when: args_when with the clock's now; false: told as a misuse of --`option`. */
+bool cli_when(struct cli *cli, const char *option, const char *text, uint64_t *unix_ms);
+uint64_t cli_now_ms(void); /* Unix time */
+/* cli_told: {"queue": QUEUE, NAME: VALUE ..., "done": DONE}, or the sentence. */
+enum cli_exit cli_told(struct cli *cli, const char *queue, const char *name, const char *value, const char *done);
 
 /* "1.2 M", "12.3 MiB", "1.5 s" for people; each returns its buffer. */
 struct cli_number {

@@ -1,21 +1,22 @@
-/* broker group ...: create, delete, seek, list. */
+/* broker group ...: create, alter, delete, seek, list. */
 #include "listing.h"
+#include "settings.h"
 
-#include <ctype.h>
-#include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
 struct where_options {
     const char *where;
+    struct group_options settings;
     bool yes;
 };
 
-#define WHERE_HELP "beginning, end, a seq, a time (2026-01-31T12:00:00Z), or an age (ago:10min)"
+#define WHERE_HELP "beginning, end, a seq (17), a time (2026-01-31T12:00:00Z), or an age (ago:10min)"
 static const struct arg_option create_options[] = {
     {"from", 0, ARG_TEXT, "WHERE", "beginning", WHERE_HELP, offsetof(struct where_options, where), 0, 0},
+    GROUP_SETTINGS_OPTIONS(struct where_options, settings),
     {0},
 };
+#define ALTER_OPTIONS (create_options + 1) /* without --from */
 static const struct arg_option seek_options[] = {
     {"to", 0, ARG_TEXT, "WHERE", NULL, WHERE_HELP, offsetof(struct where_options, where), 0, 0},
     {0},
@@ -38,35 +39,13 @@ static bool parse_place(const char *text, struct place *place)
         *place = (struct place){BROKER_START_BEGINNING, 0};
     } else if (strcmp(text, "end") == 0) {
         *place = (struct place){BROKER_START_END, 0};
-    } else if (strncmp(text, "ago:", 4) == 0 && args_duration(text + 4, &ms)) {
-        struct timespec now;
-        clock_gettime(CLOCK_REALTIME, &now);
-        uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-        *place = (struct place){BROKER_START_TIME, ms < now_ms ? now_ms - ms : 0};
-    } else if (args_time(text, &ms)) {
-        *place = (struct place){BROKER_START_TIME, ms};
+    } else if (text[strspn(text, "0123456789")] != '\0' && args_when(text, cli_now_ms(), &ms)) {
+        *place = (struct place){BROKER_START_TIME, ms}; /* a plain number is a seq */
     } else {
         *place = (struct place){.start = BROKER_START_SEQ};
         return args_number(strncmp(text, "seq:", 4) == 0 ? text + 4 : text, &place->value);
     }
     return true;
-}
-
-static enum cli_exit told(struct cli *cli, char **operands, const char *done)
-{
-    struct text out = {0};
-    if (cli->common.json) {
-        struct json j = {.out = &out};
-        json_open(&j, '{');
-        json_put_text(&j, "queue", operands[0]);
-        json_put_text(&j, "group", operands[1]);
-        json_put_text(&j, "done", done);
-        json_close(&j, '}');
-        text_add(&out, "\n", 1);
-    } else {
-        text_addf(&out, "group '%s' of queue '%s' %s\n", operands[1], operands[0], done);
-    }
-    return cli_print(cli, &out) ? CLI_OK : CLI_FAILED;
 }
 
 static enum cli_exit bad_place(struct cli *cli, const char *option, const char *where)
@@ -78,15 +57,38 @@ static enum cli_exit run_create(struct cli *cli, const void *options, int count,
 {
     const struct where_options *o = options;
     struct place place;
+    struct header_list headers;
+    broker_group_settings settings;
     if (!parse_place(o->where, &place))
         return bad_place(cli, "from", o->where);
+    if (!group_settings_from_options(cli, &o->settings, &headers, &settings))
+        return CLI_USAGE;
     enum cli_exit code = cli_connect(cli, NULL);
     if (code != CLI_OK)
         return code;
-    broker_error error = broker_group_create(cli->broker, operands[0], operands[1], place.start, place.value);
+    broker_error error =
+        broker_group_create(cli->broker, operands[0], operands[1], place.start, place.value, &settings);
     if (error != BROKER_OK)
         return cli_fail(cli, error, "create group '%s' of queue '%s'", operands[1], operands[0]);
-    return told(cli, operands, "created");
+    return cli_told(cli, operands[0], "group", operands[1], "created");
+}
+
+static enum cli_exit run_alter(struct cli *cli, const void *options, int count, char **operands)
+{
+    const struct where_options *o = options;
+    struct header_list headers;
+    broker_group_settings settings;
+    if (!group_settings_from_options(cli, &o->settings, &headers, &settings))
+        return CLI_USAGE;
+    if (settings.set == 0)
+        return cli_complain(cli, CLI_USAGE, "nothing to alter: give a filter, --no-filter or --single-active");
+    enum cli_exit code = cli_connect(cli, NULL);
+    if (code != CLI_OK)
+        return code;
+    broker_error error = broker_group_alter(cli->broker, operands[0], operands[1], &settings);
+    if (error != BROKER_OK)
+        return cli_fail(cli, error, "alter group '%s' of queue '%s'", operands[1], operands[0]);
+    return cli_told(cli, operands[0], "group", operands[1], "altered");
 }
 
 static enum cli_exit run_seek(struct cli *cli, const void *options, int count, char **operands)
@@ -103,7 +105,7 @@ static enum cli_exit run_seek(struct cli *cli, const void *options, int count, c
     broker_error error = broker_group_seek(cli->broker, operands[0], operands[1], place.start, place.value);
     if (error != BROKER_OK)
         return cli_fail(cli, error, "move group '%s' of queue '%s'", operands[1], operands[0]);
-    return told(cli, operands, "moved");
+    return cli_told(cli, operands[0], "group", operands[1], "moved");
 }
 
 static enum cli_exit run_delete(struct cli *cli, const void *options, int count, char **operands)
@@ -117,7 +119,7 @@ static enum cli_exit run_delete(struct cli *cli, const void *options, int count,
     broker_error error = broker_group_delete(cli->broker, operands[0], operands[1]);
     if (error != BROKER_OK)
         return cli_fail(cli, error, "delete group '%s' of queue '%s'", operands[1], operands[0]);
-    return told(cli, operands, "deleted");
+    return cli_told(cli, operands[0], "group", operands[1], "deleted");
 }
 
 static bool skip_queue(void *arg, const broker_queue_info *q)
@@ -140,13 +142,32 @@ static enum cli_exit run_list(struct cli *cli, const void *options, int count, c
     return listing_end(&l, ']');
 }
 
+static const char create_details[] =
+    "A group is an own position on the messages of a queue; its consumers share them. With a filter it sees only what\n"
+    "matches; the rest counts as settled for it.\n"
+    "\n"
+    "  broker group create orders audit\n"
+    "  broker group create orders eu --from end --filter-topic 'orders.eu.>'\n"
+    "  broker group create orders ledger --single-active yes --filter-header type=order\n";
+static const char alter_details[] = "A new filter counts for what is handed out from now on.\n"
+                                    "\n"
+                                    "  broker group alter orders eu --filter-topic 'orders.*.created'\n"
+                                    "  broker group alter orders eu --no-filter\n";
+static const char seek_details[] =
+    "Other groups are not touched. A time means the first message that was accepted then or later.\n"
+    "\n"
+    "  broker group seek orders audit --to beginning\n"
+    "  broker group seek orders audit --to ago:2h\n";
+
 #define OPTIONS_BYTES sizeof(struct where_options)
 const struct command group_commands[] = {
-    {"group create", "QUEUE GROUP", 2, 2, "create a group, an own position on a queue", NULL, create_options,
+    {"group create", "QUEUE GROUP", 2, 2, "create a group, an own position on a queue", create_details, create_options,
      OPTIONS_BYTES, run_create},
-    {"group seek", "QUEUE GROUP", 2, 2, "move a group, back to read again or forward", NULL, seek_options,
+    {"group alter", "QUEUE GROUP", 2, 2, "change filter and settings of a group", alter_details, ALTER_OPTIONS,
+     OPTIONS_BYTES, run_alter},
+    {"group seek", "QUEUE GROUP", 2, 2, "move a group, back to read again or forward", seek_details, seek_options,
      OPTIONS_BYTES, run_seek},
     {"group delete", "QUEUE GROUP", 2, 2, "delete a group", NULL, delete_options, OPTIONS_BYTES, run_delete},
-    {"group list", "QUEUE", 1, 1, "list the groups of a queue", NULL, NULL, 0, run_list},
+    {"group list", "QUEUE", 1, 1, "list the groups of a queue, their lag and filters", NULL, NULL, 0, run_list},
     {0},
 };

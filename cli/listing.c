@@ -1,5 +1,6 @@
 /* Queues and groups as rows, as a page, and as JSON. */
 #include "listing.h"
+#include "settings.h"
 
 #include <inttypes.h>
 
@@ -35,13 +36,7 @@ static void queue_json(struct json *j, const broker_queue_info *q)
 {
     json_put_text(j, "name", q->name);
     json_put_u64(j, "id", q->id);
-    json_put_text(j, "retention", retention_name(q->settings.retention));
-    json_put_text(j, "sync", sync_name(q->settings.sync));
-    json_put_u64(j, "lease_ms", q->settings.lease_ms);
-    json_put_u64(j, "max_message_bytes", q->settings.max_message_bytes);
-    json_put_u64(j, "log_max_age_ms", q->settings.log_max_age_ms);
-    json_put_u64(j, "log_max_bytes", q->settings.log_max_bytes);
-    json_put_u64(j, "log_max_messages", q->settings.log_max_messages);
+    settings_json(j, &q->settings);
     json_put_bool(j, "paused", q->paused);
     json_put_u64(j, "first_seq", q->first_seq);
     json_put_u64(j, "last_seq", q->last_seq);
@@ -49,6 +44,13 @@ static void queue_json(struct json *j, const broker_queue_info *q)
     json_put_u64(j, "bytes", q->bytes);
     json_put_u64(j, "group_count", q->groups);
     json_put_u64(j, "consumers", q->consumers);
+    json_put_u64(j, "binding_count", q->bindings);
+    json_put_u64(j, "scheduled", q->scheduled);
+    json_put_u64(j, "published", q->published);
+    json_put_u64(j, "expired", q->expired);
+    json_put_u64(j, "dead_lettered", q->dead_lettered);
+    json_put_u64(j, "dropped", q->dropped);
+    json_put_u64(j, "duplicates", q->duplicates);
 }
 
 bool listing_queue(void *arg, const broker_queue_info *q)
@@ -60,25 +62,19 @@ bool listing_queue(void *arg, const broker_queue_info *q)
         json_close(&l->json, '}');
     } else {
         if (l->rows == 0)
-            text_addf(&l->out, "%-32s %-5s %-9s %12s %11s %7s %10s\n", "QUEUE", "KEEP", "SYNC", "MESSAGES", "BYTES",
-                      "GROUPS", "CONSUMERS");
-        text_addf(&l->out, "%-32s %-5s %-9s %12" PRIu64 " %11s %7u %10u%s\n", q->name,
+            text_addf(&l->out, "%-32s %-5s %-9s %12s %11s %10s %7s %10s\n", "QUEUE", "KEEP", "SYNC", "MESSAGES",
+                      "BYTES", "SCHEDULED", "GROUPS", "CONSUMERS");
+        text_addf(&l->out, "%-32s %-5s %-9s %12" PRIu64 " %11s %10" PRIu64 " %7u %10u%s\n", q->name,
                   retention_name(q->settings.retention), sync_name(q->settings.sync), q->messages,
-                  cli_bytes((double)q->bytes).text, q->groups, q->consumers, q->paused ? "  paused" : "");
+                  cli_bytes((double)q->bytes).text, q->scheduled, q->groups, q->consumers, q->paused ? "  paused" : "");
     }
     l->rows++;
     return true;
 }
 
-static void describe_setting(struct text *out, const char *name, uint64_t value, struct cli_number shown)
-{
-    text_addf(out, "  %-14s %s\n", name, value ? shown.text : "unlimited");
-}
-
 bool listing_queue_at_length(void *arg, const broker_queue_info *q)
 {
     struct listing *l = arg;
-    const broker_queue_settings *s = &q->settings;
     if (l->as_json) {
         queue_json(&l->json, q);
         json_key(&l->json, "groups");
@@ -86,19 +82,15 @@ bool listing_queue_at_length(void *arg, const broker_queue_info *q)
         return true;
     }
     text_addf(&l->out, "queue %s (id %u)%s\n", q->name, q->id, q->paused ? ", paused" : "");
-    text_addf(&l->out, "  %-14s %s\n", "retention", retention_name(s->retention));
-    text_addf(&l->out, "  %-14s %s\n", "sync", sync_name(s->sync));
-    text_addf(&l->out, "  %-14s %s\n", "lease", cli_time(s->lease_ms / 1000.0).text);
-    text_addf(&l->out, "  %-14s %s\n", "max message",
-              s->max_message_bytes ? cli_bytes(s->max_message_bytes).text : "the broker's limit");
-    if (s->retention == BROKER_RETENTION_LOG) {
-        describe_setting(&l->out, "max age", s->log_max_age_ms, cli_time((double)s->log_max_age_ms / 1000));
-        describe_setting(&l->out, "max bytes", s->log_max_bytes, cli_bytes((double)s->log_max_bytes));
-        describe_setting(&l->out, "max messages", s->log_max_messages, cli_count((double)s->log_max_messages));
-    }
-    text_addf(&l->out, "  %-14s %" PRIu64 " (about %s), seq %" PRIu64 " to %" PRIu64 "\n", "messages", q->messages,
-              cli_bytes((double)q->bytes).text, q->first_seq, q->last_seq);
-    text_addf(&l->out, "  %-14s %u\n\n", "consumers", q->consumers);
+    settings_text(&l->out, &q->settings);
+    text_addf(&l->out, "  %-16s %" PRIu64 " (about %s), seq %" PRIu64 " to %" PRIu64 "; %" PRIu64 " scheduled\n",
+              "messages", q->messages, cli_bytes((double)q->bytes).text, q->first_seq, q->last_seq, q->scheduled);
+    text_addf(&l->out, "  %-16s %u\n", "consumers", q->consumers);
+    text_addf(&l->out, "  %-16s %u\n", "bindings", q->bindings);
+    text_addf(&l->out,
+              "  %-16s %" PRIu64 " published, %" PRIu64 " duplicates, %" PRIu64 " expired, %" PRIu64
+              " dead-lettered, %" PRIu64 " dropped\n\n",
+              "since its start", q->published, q->duplicates, q->expired, q->dead_lettered, q->dropped);
     return true;
 }
 
@@ -114,14 +106,21 @@ bool listing_group(void *arg, const broker_group_info *g)
         json_put_u64(j, "ready", g->ready);
         json_put_u64(j, "leased", g->leased);
         json_put_u64(j, "delayed", g->delayed);
+        json_put_u64(j, "blocked", g->blocked);
+        json_put_u64(j, "lag", g->lag);
         json_put_u64(j, "consumers", g->consumers);
+        group_settings_json(j, &g->settings);
         json_close(j, '}');
         return true;
     }
     if (l->rows++ == 0)
-        text_addf(&l->out, "  %-24s %12s %12s %10s %9s %9s %10s\n", "GROUP", "SETTLED TO", "NEXT", "READY", "LEASED",
-                  "DELAYED", "CONSUMERS");
-    text_addf(&l->out, "  %-24s %12" PRIu64 " %12" PRIu64 " %10" PRIu64 " %9" PRIu64 " %9" PRIu64 " %10u\n", g->name,
-              g->floor_seq, g->cursor_seq, g->ready, g->leased, g->delayed, g->consumers);
+        text_addf(&l->out, "  %-24s %12s %12s %10s %10s %8s %8s %8s %9s\n", "GROUP", "SETTLED TO", "NEXT", "LAG",
+                  "READY", "LEASED", "DELAYED", "BLOCKED", "CONSUMERS");
+    text_addf(&l->out,
+              "  %-24s %12" PRIu64 " %12" PRIu64 " %10" PRIu64 " %10" PRIu64 " %8" PRIu64 " %8" PRIu64 " %8" PRIu64
+              " %9u",
+              g->name, g->floor_seq, g->cursor_seq, g->lag, g->ready, g->leased, g->delayed, g->blocked, g->consumers);
+    group_settings_text(&l->out, &g->settings);
+    text_add(&l->out, "\n", 1);
     return true;
 }

@@ -19,8 +19,11 @@ static const struct arg_option common_options[] = {
     {0},
 };
 
-static const struct command *const tables[] = {pub_commands,    sub_commands,    queue_commands, group_commands,
-                                               settle_commands, status_commands, bench_commands};
+static const struct command *const tables[] = {
+    pub_commands,         sub_commands,       queue_commands,  group_commands,  bind_commands,
+    peek_commands,        scheduled_commands, dead_commands,   mend_commands,   pipe_commands,
+    definitions_commands, backup_commands,    settle_commands, status_commands, bench_commands,
+};
 #define TABLE_COUNT  (sizeof tables / sizeof *tables)
 #define COMMANDS_MAX 64
 

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 volatile int cli_interrupted;
@@ -59,6 +60,41 @@ bool cli_confirm(bool yes, const char *question, const char *name)
     fprintf(stderr, "%s '%s'? [y/N] ", question, name);
     char answer[16] = "";
     return fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+uint64_t cli_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+bool cli_when(struct cli *cli, const char *option, const char *text, uint64_t *unix_ms)
+{
+    if (args_when(text, cli_now_ms(), unix_ms))
+        return true;
+    cli_complain(cli, CLI_USAGE, "--%s: '%s' is not " ARGS_WHEN_HELP, option, text);
+    return false;
+}
+
+enum cli_exit cli_told(struct cli *cli, const char *queue, const char *name, const char *value, const char *done)
+{
+    struct text out = {0};
+    if (cli->common.json) {
+        struct json j = {.out = &out};
+        json_open(&j, '{');
+        json_put_text(&j, "queue", queue);
+        if (name)
+            json_put_text(&j, name, value);
+        json_put_text(&j, "done", done);
+        json_close(&j, '}');
+        text_add(&out, "\n", 1);
+    } else if (name) {
+        text_addf(&out, "%s '%s' of queue '%s' %s\n", name, value, queue, done);
+    } else {
+        text_addf(&out, "queue '%s' %s\n", queue, done);
+    }
+    return cli_print(cli, &out) ? CLI_OK : CLI_FAILED;
 }
 
 static struct cli_number with_unit(double value, double step, const char *const *units, size_t count)

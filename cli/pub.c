@@ -2,20 +2,22 @@
 #include "cli.h"
 #include "input.h"
 #include "machine.h"
+#include "pub_message.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 struct pub_options {
-    struct arg_list files, headers;
-    const char *key;
+    struct arg_list files, also;
+    struct message_options message;
     struct arg_number window, max_bytes;
     int sync;
-    bool lines, null, whole, create, quiet;
+    bool lines, null, whole, create, quiet, unroutable_ok, atomic;
 };
 
 #define AT(field) offsetof(struct pub_options, field)
@@ -24,8 +26,11 @@ static const struct arg_option pub_options[] = {
     {"lines", 'l', ARG_FLAG, NULL, NULL, "one message a line (default for standard input)", AT(lines), 0, 0},
     {"null", '0', ARG_FLAG, NULL, NULL, "messages end with a NUL byte", AT(null), 0, 0},
     {"whole", 'w', ARG_FLAG, NULL, NULL, "each input is one message (default for --file)", AT(whole), 0, 0},
-    {"header", 'H', ARG_LIST, "NAME:VALUE", NULL, "a header of every message; may be repeated", AT(headers), 0, 0},
-    {"key", 'k', ARG_TEXT, "KEY", NULL, "ordering key of every message", AT(key), 0, 0},
+    MESSAGE_OPTIONS(struct pub_options, message),
+    {"unroutable-ok", 0, ARG_FLAG, NULL, NULL, "by topic: that no queue is bound for it is no failure",
+     AT(unroutable_ok), 0, 0},
+    {"also", 0, ARG_LIST, "QUEUE", NULL, "to this queue too, in all or in none; may be repeated", AT(also), 0, 0},
+    {"atomic", 0, ARG_FLAG, NULL, NULL, "all messages of this command, or none", AT(atomic), 0, 0},
     {"sync", 0, ARG_CHOICE, CLI_SYNC_CHOICES, NULL, "confirm once on disk, or earlier; default: as the queue says",
      AT(sync), 0, 0},
     {"create", 'c', ARG_FLAG, NULL, NULL, "create the queue if it is missing", AT(create), 0, 0},
@@ -40,25 +45,37 @@ static const char pub_details[] =
     "Without MESSAGE and --file, every line of standard input is a message, an empty one too. The line's end is not\n"
     "part of it. Bodies are bytes: anything goes, NUL included. Messages keep the order of the input.\n"
     "\n"
+    "With --topic and no QUEUE a message goes to every queue that is bound for the topic, in all or in none (broker "
+    "bind).\n"
+    "A single operand is the MESSAGE then, unless --lines, --null, --whole or --file says that the input has them.\n"
+    "With QUEUE the topic is only what the message is about.\n"
+    "\n"
+    "--fields key,id,body: lines are KEY, tab, ID, tab, BODY. Fields are key, id, topic, priority, delay, ttl; body "
+    "is\n"
+    "the last. An empty field is as the options say.\n"
+    "\n"
     "The command ends when every message is confirmed. If one is refused it stops reading, waits for what is under "
     "way,\n"
-    "and says how many were confirmed and where it stopped.\n"
+    "and says how many were confirmed and where it stopped; with --atomic nothing was published then.\n"
     "\n"
     "  broker pub orders '{\"id\": 17}' -H content-type:application/json\n"
+    "  broker pub orders '{\"id\": 17}' --id order-17 -k customer-7 --priority 9\n"
+    "  broker pub reminders 'call back' --delay 2h          or --at 2027-01-01T09:00:00Z\n"
+    "  broker pub --topic orders.eu.created '{\"id\": 17}'\n"
+    "  broker pub orders '{\"id\": 17}' --also audit --also billing\n"
     "  journalctl -f | broker pub logs --create\n"
     "  broker pub photos -f cat.jpg -k cats\n"
     "  find . -print0 | broker pub files -0\n";
-
-#define HEADERS_BYTES_MAX 8192
 
 /* One run: what goes out, and what came back. */
 struct pub {
     struct cli *cli;
     const struct pub_options *options;
-    const char *queue;
-    broker_message message; /* key and headers filled in; the body changes */
-    broker_header headers[ARG_LIST_MAX];
-    char header_text[HEADERS_BYTES_MAX];
+    const char *queue; /* NULL: by topic */
+    struct message_builder builder;
+    broker_transaction *transaction; /* being filled; NULL: none */
+    uint64_t transaction_messages;   /* in it, each of them to every queue */
+    uint64_t queues;                 /* by topic: reached, all messages together */
     uint64_t sent, confirmed, refused, duplicates, bytes;
     uint64_t first_seq, last_seq;
     uint64_t start_ns, progress_ns, last_answer_ns;
@@ -96,21 +113,95 @@ static void on_confirm(void *arg, broker_error error, const broker_publish_resul
     }
     p->confirmed++;
     p->duplicates += result->duplicate;
+    p->queues += result->queues;
     if (result->seq && (!p->first_seq || result->seq < p->first_seq))
         p->first_seq = result->seq;
     if (result->seq > p->last_seq)
         p->last_seq = result->seq;
 }
 
+/* ---- all or nothing ------------------------------------------------------------------------------------------------ */
+
+/* What a commit gave: of each message the seq in QUEUE, or by topic the number of queues. */
+static void take_numbers(struct pub *p, const uint64_t *seqs, uint64_t messages, uint64_t copies)
+{
+    for (uint64_t i = 0; !p->queue && i < messages; i++)
+        p->queues += seqs[i * copies];
+    if (p->queue) {
+        p->first_seq = p->first_seq ? p->first_seq : seqs[0];
+        p->last_seq = seqs[(messages - 1) * copies];
+    }
+}
+
+static broker_error commit(struct pub *p)
+{
+    broker_publish_options how = {
+        .size = sizeof how, .sync = cli_sync(p->options->sync), .unroutable_ok = p->options->unroutable_ok};
+    uint64_t messages = p->transaction_messages, copies = 1 + p->options->also.count;
+    uint64_t *seqs = calloc(messages * copies, sizeof *seqs);
+    if (!seqs) {
+        broker_transaction_abort(p->transaction);
+        p->transaction = NULL;
+        remember_failure(p, BROKER_NO_MEMORY, p->sent, "");
+        p->refused += messages;
+        return BROKER_NO_MEMORY;
+    }
+    broker_error error = broker_transaction_commit(p->transaction, &how, seqs);
+    p->transaction = NULL;
+    p->transaction_messages = 0;
+    if (error == BROKER_OK) {
+        p->confirmed += messages;
+        take_numbers(p, seqs, messages, copies);
+    } else {
+        p->refused += messages;
+        remember_failure(p, error, p->sent, broker_error_text(p->cli->broker));
+    }
+    free(seqs);
+    return error;
+}
+
+/* The message to QUEUE and every --also in one transaction, which is committed now or, with --atomic, at the end. */
+static broker_error send_in_transaction(struct pub *p)
+{
+    const struct arg_list *also = &p->options->also;
+    const broker_message *m = &p->builder.message;
+    broker_error error = p->transaction ? BROKER_OK : broker_transaction_begin(p->cli->broker, &p->transaction);
+    if (error == BROKER_OK)
+        error = broker_transaction_publish(p->transaction, p->queue, m);
+    for (size_t i = 0; i < also->count && error == BROKER_OK; i++)
+        error = broker_transaction_publish(p->transaction, also->items[i], m);
+    if (error != BROKER_OK) {
+        remember_failure(p, error, p->sent + 1, broker_error_text(p->cli->broker));
+        return error;
+    }
+    p->sent++;
+    p->transaction_messages++;
+    p->bytes += m->body_len;
+    return p->options->atomic ? BROKER_OK : commit(p);
+}
+
+static bool is_transactional(const struct pub *p)
+{
+    return p->options->atomic || p->options->also.count > 0;
+}
+
+/* ---- one after the other ------------------------------------------------------------------------------------------- */
+
 static broker_error send_message(struct pub *p, const char *body, size_t len)
 {
-    broker_publish_options how = {.size = sizeof how, .sync = cli_sync(p->options->sync)};
-    p->message.body = body;
-    p->message.body_len = len;
+    broker_publish_options how = {
+        .size = sizeof how, .sync = cli_sync(p->options->sync), .unroutable_ok = p->options->unroutable_ok};
+    char wrong[200];
+    if (!message_set(&p->builder, body, len, wrong, sizeof wrong)) {
+        remember_failure(p, BROKER_INVALID_ARGUMENT, p->sent + 1, wrong);
+        return BROKER_INVALID_ARGUMENT;
+    }
+    if (is_transactional(p))
+        return send_in_transaction(p);
     if (p->sent - p->confirmed - p->refused >= p->options->window.value)
         return BROKER_OUTBOX_FULL;
-    broker_error error =
-        broker_publish_async(p->cli->broker, p->queue, &p->message, &how, on_confirm, (void *)(uintptr_t)(p->sent + 1));
+    broker_error error = broker_publish_async(p->cli->broker, p->queue, &p->builder.message, &how, on_confirm,
+                                              (void *)(uintptr_t)(p->sent + 1));
     if (error == BROKER_OK) {
         p->sent++;
         p->bytes += len;
@@ -226,7 +317,7 @@ static bool publish_all(struct pub *p, const char *message)
             turn(p, -1, NULL);
         return error == BROKER_OK;
     }
-    bool lines = o->lines || (o->files.count == 0 && !o->whole);
+    bool lines = o->lines || (o->message.fields && !o->whole) || (o->files.count == 0 && !o->whole);
     enum input_mode mode = o->null ? INPUT_NULL : lines ? INPUT_LINES : INPUT_WHOLE;
     if (o->files.count == 0)
         return publish_file(p, "-", mode);
@@ -237,86 +328,143 @@ static bool publish_all(struct pub *p, const char *message)
     return true;
 }
 
+/* "orders", "orders, audit and billing", "topic orders.eu" */
+static void add_target(struct text *out, const struct pub *p)
+{
+    const struct arg_list *also = &p->options->also;
+    const char *topic = p->options->message.topic;
+    if (p->queue)
+        text_addf(out, "%s", p->queue);
+    else if (topic)
+        text_addf(out, "topic %s", topic);
+    else
+        text_addf(out, "their topics");
+    for (size_t i = 0; i < also->count; i++)
+        text_addf(out, "%s%s", i + 1 < also->count ? ", " : " and ", also->items[i]);
+}
+
+static void report_json(struct pub *p, struct text *out, double seconds)
+{
+    struct json j = {.out = out};
+    json_open(&j, '{');
+    if (p->queue)
+        json_put_text(&j, "queue", p->queue);
+    if (p->options->message.topic)
+        json_put_text(&j, "topic", p->options->message.topic);
+    json_put_u64(&j, "published", p->confirmed);
+    json_put_u64(&j, "duplicates", p->duplicates);
+    if (!p->queue)
+        json_put_u64(&j, "copies", p->queues);
+    if (p->first_seq) {
+        json_put_u64(&j, "first_seq", p->first_seq);
+        json_put_u64(&j, "last_seq", p->last_seq);
+    }
+    json_put_u64(&j, "bytes", p->bytes);
+    json_put_real(&j, "seconds", seconds);
+    json_put_real(&j, "rate", (double)p->confirmed / seconds);
+    json_close(&j, '}');
+    text_add(out, "\n", 1);
+}
+
+static void report_one(struct pub *p, struct text *out)
+{
+    if (p->duplicates && p->first_seq)
+        text_addf(out, "not published to ");
+    else if (p->duplicates)
+        text_addf(out, "not published again to ");
+    else
+        text_addf(out, "published to ");
+    add_target(out, p);
+    if (!p->queue)
+        text_addf(out, ": %" PRIu64 " queue%s\n", p->queues, p->queues == 1 ? "" : "s");
+    else if (p->duplicates && p->first_seq)
+        text_addf(out, ": duplicate of seq %" PRIu64 "\n", p->first_seq);
+    else if (p->duplicates)
+        text_addf(out, ": duplicate of a message that is no longer known by seq\n");
+    else
+        text_addf(out, ": seq %" PRIu64 "\n", p->first_seq);
+}
+
+static void report_many(struct pub *p, struct text *out, double seconds)
+{
+    text_addf(out, "published %" PRIu64 " messages to ", p->confirmed - p->duplicates);
+    add_target(out, p);
+    if (p->first_seq)
+        text_addf(out, ": seq %" PRIu64 " to %" PRIu64, p->first_seq, p->last_seq);
+    if (p->duplicates)
+        text_addf(out, "; %" PRIu64 " duplicates left out", p->duplicates);
+    if (!p->queue)
+        text_addf(out, "; %" PRIu64 " copies in queues", p->queues);
+    text_addf(out, "; %s in %s, %s/s\n", cli_bytes((double)p->bytes).text, cli_time(seconds).text,
+              cli_count((double)p->confirmed / seconds).text);
+}
+
 static void report(struct pub *p)
 {
     double seconds = (double)(machine_now_ns() - p->start_ns) / 1e9;
     struct text out = {0};
-    if (p->cli->common.json) {
-        struct json j = {.out = &out};
-        json_open(&j, '{');
-        json_put_text(&j, "queue", p->queue);
-        json_put_u64(&j, "published", p->confirmed);
-        json_put_u64(&j, "duplicates", p->duplicates);
-        if (p->first_seq) {
-            json_put_u64(&j, "first_seq", p->first_seq);
-            json_put_u64(&j, "last_seq", p->last_seq);
-        }
-        json_put_u64(&j, "bytes", p->bytes);
-        json_put_real(&j, "seconds", seconds);
-        json_put_real(&j, "rate", (double)p->confirmed / seconds);
-        json_close(&j, '}');
-        text_add(&out, "\n", 1);
-    } else if (!p->options->quiet && p->confirmed == 1) {
-        text_addf(&out, "published to %s: seq %" PRIu64 "\n", p->queue, p->first_seq);
-    } else if (!p->options->quiet) {
-        text_addf(&out, "published %" PRIu64 " messages to %s", p->confirmed, p->queue);
-        if (p->first_seq)
-            text_addf(&out, ": seq %" PRIu64 " to %" PRIu64, p->first_seq, p->last_seq);
-        text_addf(&out, "; %s in %s, %s/s\n", cli_bytes((double)p->bytes).text, cli_time(seconds).text,
-                  cli_count((double)p->confirmed / seconds).text);
-    }
+    if (p->cli->common.json)
+        report_json(p, &out, seconds);
+    else if (!p->options->quiet && p->confirmed == 1)
+        report_one(p, &out);
+    else if (!p->options->quiet)
+        report_many(p, &out, seconds);
     cli_print(p->cli, &out);
 }
 
 static enum cli_exit report_failure(struct pub *p)
 {
     struct cli *cli = p->cli;
-    if (!p->source)
-        return cli_fail_saying(cli, p->error, p->error_text, "publish to '%s'", p->queue);
+    struct text target = {0};
+    add_target(&target, p);
+    const char *name = target.failed ? "" : target.bytes;
+    int len = target.failed ? 0 : (int)target.len;
+    enum cli_exit code;
     /* With several files the number is the one within its own; `sent` and `confirmed` count all. */
     bool in_source = p->error_number > p->source_begin;
-    return cli_fail_saying(cli, p->error, p->error_text,
-                           "publish to '%s': stopped at message %" PRIu64 " of %s (%" PRIu64 " confirmed of %" PRIu64
-                           " sent)",
-                           p->queue, p->error_number - (in_source ? p->source_begin : 0),
-                           in_source ? p->source : "all inputs together", p->confirmed, p->sent);
+    if (!p->source)
+        code = cli_fail_saying(cli, p->error, p->error_text, "publish to '%.*s'", len, name);
+    else if (p->options->atomic)
+        code = cli_fail_saying(cli, p->error, p->error_text,
+                               "publish to '%.*s': none of %" PRIu64 " messages is published", len, name, p->sent);
+    else
+        code = cli_fail_saying(cli, p->error, p->error_text,
+                               "publish to '%.*s': stopped at message %" PRIu64 " of %s (%" PRIu64
+                               " confirmed of %" PRIu64 " sent)",
+                               len, name, p->error_number - (in_source ? p->source_begin : 0),
+                               in_source ? p->source : "all inputs together", p->confirmed, p->sent);
+    text_release(&target);
+    return code;
 }
 
-static bool split_headers(struct pub *p)
+/* Which operand is what; see pub_details. */
+static enum cli_exit split_operands(struct pub *p, int count, char **operands, const char **message)
 {
-    size_t used = 0;
-    for (size_t i = 0; i < p->options->headers.count; i++) {
-        const char *item = p->options->headers.items[i], *colon = strchr(item, ':');
-        if (!colon || colon == item) {
-            cli_complain(p->cli, CLI_USAGE, "--header: '%s' is not NAME:VALUE", item);
-            return false;
-        }
-        const char *value = colon + 1 + (colon[1] == ' ');
-        size_t name_len = (size_t)(colon - item), value_len = strlen(value);
-        if (used + name_len + value_len + 2 > sizeof p->header_text) {
-            cli_complain(p->cli, CLI_USAGE, "--header: all headers together are longer than %zu bytes",
-                         sizeof p->header_text);
-            return false;
-        }
-        char *at = p->header_text + used;
-        memcpy(at, item, name_len);
-        memcpy(at + name_len + 1, value, value_len);
-        p->headers[i] = (broker_header){.name = at, .value = at + name_len + 1};
-        used += name_len + value_len + 2; /* the struct was zeroed: both end with NUL */
-    }
-    p->message.headers = p->headers;
-    p->message.header_count = p->options->headers.count;
-    return true;
-}
-
-static enum cli_exit check_usage(struct cli *cli, const struct pub_options *o, bool has_message)
-{
-    if (has_message && (o->files.count || o->lines || o->null || o->whole))
-        return cli_complain(cli, CLI_USAGE, "give MESSAGE, or --file, --lines, --null or --whole, not both");
+    const struct pub_options *o = p->options;
+    bool has_input = o->files.count || o->lines || o->null || o->whole || o->message.fields;
+    bool only_message = count == 1 && o->message.topic && !has_input;
+    p->queue = count > 0 && !only_message ? operands[0] : NULL;
+    *message = count == 2 ? operands[1] : only_message ? operands[0] : NULL;
+    if (!p->queue && !p->builder.has_topic)
+        return cli_complain(p->cli, CLI_USAGE, "where to? give QUEUE, or --topic");
+    if (*message && has_input)
+        return cli_complain(p->cli, CLI_USAGE,
+                            "give MESSAGE, or --file, --lines, --null, --whole or --fields, not both");
     if (o->lines + o->null + o->whole > 1)
-        return cli_complain(cli, CLI_USAGE, "--lines, --null and --whole exclude each other");
-    if (o->key && !*o->key)
-        return cli_complain(cli, CLI_USAGE, "--key: the key is empty; leave the option out for a message without key");
+        return cli_complain(p->cli, CLI_USAGE, "--lines, --null and --whole exclude each other");
+    if (!p->queue && o->create)
+        return cli_complain(p->cli, CLI_USAGE, "--create needs a QUEUE");
+    return CLI_OK;
+}
+
+static enum cli_exit create_queues(struct pub *p)
+{
+    for (size_t i = 0; i <= p->options->also.count; i++) {
+        const char *queue = i == 0 ? p->queue : p->options->also.items[i - 1];
+        broker_error error = broker_queue_create(p->cli->broker, queue, NULL);
+        if (error != BROKER_OK && error != BROKER_QUEUE_EXISTS)
+            return cli_fail(p->cli, error, "create queue '%s'", queue);
+    }
     return CLI_OK;
 }
 
@@ -324,29 +472,31 @@ static enum cli_exit run_pub(struct cli *cli, const void *options, int count, ch
 {
     static struct pub pub; /* large */
     const struct pub_options *o = options;
+    const char *message;
     struct pub *p = running = &pub;
-    *p = (struct pub){.cli = cli, .options = o, .queue = operands[0]};
-    p->message = (broker_message){.size = sizeof p->message, .key = o->key};
-    enum cli_exit code = check_usage(cli, o, count > 1);
+    *p = (struct pub){.cli = cli, .options = o};
+    if (!message_begin(cli, &o->message, &p->builder))
+        return CLI_USAGE;
+    enum cli_exit code = split_operands(p, count, operands, &message);
     if (code != CLI_OK)
         return code;
-    if (!split_headers(p))
-        return CLI_USAGE;
     code = cli_connect(cli, &(broker_options){.outbox_messages = (size_t)o->window.value,
                                               .outbox_bytes = (size_t)o->max_bytes.value + (1u << 20)});
+    if (code == CLI_OK && o->create)
+        code = create_queues(p);
     if (code != CLI_OK)
         return code;
-    if (o->create) {
-        broker_error error = broker_queue_create(cli->broker, p->queue, NULL);
-        if (error != BROKER_OK && error != BROKER_QUEUE_EXISTS)
-            return cli_fail(cli, error, "create queue '%s'", p->queue);
-    }
     cli_catch_interrupts();
     p->start_ns = p->progress_ns = p->last_answer_ns = machine_now_ns();
-    p->draws_progress = count == 1 && !o->quiet && !cli->common.json && isatty(STDERR_FILENO);
-    bool ok = publish_all(p, count > 1 ? operands[1] : NULL);
+    p->draws_progress = !message && !o->quiet && !cli->common.json && isatty(STDERR_FILENO);
+    bool ok = publish_all(p, message);
+    if (p->transaction && ok && !cli_interrupted)
+        commit(p);
+    else if (p->transaction)
+        broker_transaction_abort(p->transaction);
     /* Whatever happened, what is under way is answered; a deadline that passed already is not waited for again. */
-    while (p->confirmed + p->refused < p->sent && p->error != BROKER_TIMEOUT && p->error != BROKER_CONNECTION_LOST)
+    while (!is_transactional(p) && p->confirmed + p->refused < p->sent && p->error != BROKER_TIMEOUT &&
+           p->error != BROKER_CONNECTION_LOST)
         turn(p, -1, NULL);
     if (p->draws_progress && p->progress_ns != p->start_ns)
         fprintf(stderr, "\r\033[K");
@@ -357,6 +507,7 @@ static enum cli_exit run_pub(struct cli *cli, const void *options, int count, ch
 }
 
 const struct command pub_commands[] = {
-    {"pub", "QUEUE [MESSAGE]", 1, 2, "publish messages", pub_details, pub_options, sizeof(struct pub_options), run_pub},
+    {"pub", "[QUEUE] [MESSAGE]", 0, 2, "publish messages", pub_details, pub_options, sizeof(struct pub_options),
+     run_pub},
     {0},
 };

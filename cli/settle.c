@@ -1,4 +1,4 @@
-/* broker lease, ack, nack, extend: one step at a time, for scripts. */
+/* broker lease, ack, nack, reject, extend: one step at a time, for scripts. */
 #include "cli.h"
 #include "sub_format.h"
 
@@ -25,7 +25,7 @@ static const struct arg_option lease_options[] = {
 };
 
 static const char lease_details[] = "Prints one JSON object a message (an array with --json), with the receipt that "
-                                    "ack, nack and extend take. The leases do\n"
+                                    "ack, nack, reject and extend take. The leases do\n"
                                     "not end with this command. Ends with code 4 if nothing came.\n"
                                     "\n"
                                     "  broker lease orders --wait 10s | jq -r .receipt\n";
@@ -40,10 +40,10 @@ static void on_message(void *arg, broker_subscription *s, const broker_msg *m)
 {
     struct lease_output *out = arg;
     if (out->as_array) {
-        format_message_json(&out->json, m);
+        format_message_json(&out->json, m, false);
         return;
     }
-    struct message_format lines = {.json = true, .delimiter = "\n", .delimiter_len = 1};
+    struct message_format lines = {.style = MESSAGE_JSON, .delimiter = "\n", .delimiter_len = 1};
     format_message(&out->text, &lines, m);
 }
 
@@ -79,8 +79,8 @@ struct settle_options {
 };
 
 static const struct arg_option nack_options[] = {
-    {"delay", 0, ARG_DURATION, "TIME", "0", "when it may come again", offsetof(struct settle_options, delay_ms), 0,
-     UINT32_MAX},
+    {"delay", 0, ARG_DURATION, "TIME", "0", "when it may come again; 0: as the queue's backoff says",
+     offsetof(struct settle_options, delay_ms), 0, UINT32_MAX},
     {0},
 };
 static const struct arg_option extend_options[] = {
@@ -88,9 +88,9 @@ static const struct arg_option extend_options[] = {
     {0},
 };
 
-enum settle { SETTLE_ACK, SETTLE_NACK, SETTLE_EXTEND };
-static const char *const verbs[] = {"ack", "nack", "extend"};
-static const char *const verbs_done[] = {"acked", "nacked", "extended"};
+enum settle { SETTLE_ACK, SETTLE_NACK, SETTLE_REJECT, SETTLE_EXTEND };
+static const char *const verbs[] = {"ack", "nack", "reject", "extend"};
+static const char *const verbs_done[] = {"acked", "nacked", "rejected", "extended"};
 
 static bool parse_receipt(const char *text, uint64_t *receipt)
 {
@@ -98,6 +98,16 @@ static bool parse_receipt(const char *text, uint64_t *receipt)
     errno = 0;
     *receipt = strtoull(text, &end, 10);
     return isdigit((unsigned char)*text) && *end == '\0' && errno == 0;
+}
+
+static broker_error settle(broker *b, enum settle what, uint64_t receipt, uint32_t ms)
+{
+    switch (what) {
+    case SETTLE_ACK: return broker_ack_receipt(b, receipt);
+    case SETTLE_NACK: return broker_nack_receipt(b, receipt, ms);
+    case SETTLE_REJECT: return broker_reject_receipt(b, receipt);
+    default: return broker_extend_receipt(b, receipt, ms);
+    }
 }
 
 /* Every receipt gets its turn, also after one that was stale; the first failure decides the exit code. */
@@ -113,9 +123,7 @@ static enum cli_exit settle_all(struct cli *cli, enum settle what, uint64_t ms, 
     if (code != CLI_OK)
         return code;
     for (int i = 0; i < count; i++) {
-        broker_error error = what == SETTLE_ACK    ? broker_ack_receipt(cli->broker, receipts[i])
-                             : what == SETTLE_NACK ? broker_nack_receipt(cli->broker, receipts[i], (uint32_t)ms)
-                                                   : broker_extend_receipt(cli->broker, receipts[i], (uint32_t)ms);
+        broker_error error = settle(cli->broker, what, receipts[i], (uint32_t)ms);
         if (error == BROKER_OK) {
             done++;
             continue;
@@ -150,6 +158,11 @@ static enum cli_exit run_nack(struct cli *cli, const void *options, int count, c
     return settle_all(cli, SETTLE_NACK, o->delay_ms.value, count, operands);
 }
 
+static enum cli_exit run_reject(struct cli *cli, const void *options, int count, char **operands)
+{
+    return settle_all(cli, SETTLE_REJECT, 0, count, operands);
+}
+
 static enum cli_exit run_extend(struct cli *cli, const void *options, int count, char **operands)
 {
     const struct settle_options *o = options;
@@ -162,6 +175,7 @@ const struct command settle_commands[] = {
     {"ack", "RECEIPT...", 1, 64, "settle leased messages: done", NULL, NULL, 0, run_ack},
     {"nack", "RECEIPT...", 1, 64, "give leased messages back", NULL, nack_options, sizeof(struct settle_options),
      run_nack},
+    {"reject", "RECEIPT...", 1, 64, "give leased messages up: to the dead letters", NULL, NULL, 0, run_reject},
     {"extend", "RECEIPT...", 1, 64, "keep leased messages longer", NULL, extend_options, sizeof(struct settle_options),
      run_extend},
     {0},

@@ -2,10 +2,10 @@
 #include "cli.h"
 #include "histogram.h"
 #include "machine.h"
+#include "program.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,6 +91,12 @@ static enum cli_exit run_stats(struct cli *cli, const void *options, int count, 
         {"log_index", "log index", s.log_index, cli_count((double)s.log_index)},
         {"disk_bytes", "disk", s.disk_bytes, cli_bytes((double)s.disk_bytes)},
         {"segments", "segments", s.segments, cli_count((double)s.segments)},
+        {"scheduled", "scheduled", s.scheduled, cli_count((double)s.scheduled)},
+        {"redelivered", "redelivered", s.redelivered, cli_count((double)s.redelivered)},
+        {"dead_lettered", "dead-lettered", s.dead_lettered, cli_count((double)s.dead_lettered)},
+        {"expired", "expired", s.expired, cli_count((double)s.expired)},
+        {"dropped", "dropped", s.dropped, cli_count((double)s.dropped)},
+        {"duplicates", "duplicates", s.duplicates, cli_count((double)s.duplicates)},
     };
     struct text out = {0};
     struct json j = {.out = &out};
@@ -123,23 +129,6 @@ static const struct arg_option fsck_options[] = {
     {0},
 };
 
-/* brokerd as installed beside us, as in a build folder, or on the PATH. */
-static void exec_brokerd(char **argv)
-{
-    static const char *const places[] = {"brokerd", "../sbin/brokerd", "../brokerd/brokerd"};
-    char self[PATH_MAX], path[PATH_MAX + 32];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(self, '/');
-    for (size_t i = 0; slash && i < sizeof places / sizeof *places; i++) {
-        snprintf(path, sizeof path, "%.*s/%s", (int)(slash - self), self, places[i]);
-        execv(path, argv);
-    }
-    execvp("brokerd", argv);
-    execv("/usr/local/sbin/brokerd", argv); /* an ordinary user's PATH has no sbin */
-    execv("/usr/sbin/brokerd", argv);
-}
-
 static enum cli_exit run_fsck(struct cli *cli, const void *options, int count, char **operands)
 {
     const struct fsck_options *o = options;
@@ -149,7 +138,7 @@ static enum cli_exit run_fsck(struct cli *cli, const void *options, int count, c
         argv[argc++] = (char *)"--quarantine";
     if (cli->common.json)
         argv[argc++] = (char *)"--json";
-    exec_brokerd(argv);
+    program_exec_brokerd(argv);
     return cli_complain(cli, CLI_FAILED,
                         "cannot run brokerd, which does the checking: %s (looked beside this program and on the PATH)",
                         strerror(errno));

@@ -10,12 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum ack_choice { ACK_AUTO = 1, ACK_ON_SEND, ACK_NONE, ACK_NACK };
-#define ACK_CHOICES "auto|on-send|none|nack"
-enum format_choice { FORMAT_RAW = 1, FORMAT_JSON };
+enum ack_choice { ACK_AUTO = 1, ACK_ON_SEND, ACK_NONE, ACK_NACK, ACK_REJECT };
+#define ACK_CHOICES "auto|on-send|none|nack|reject"
 
 struct sub_options {
-    struct arg_number count, lease_ms, credit, silence_ms, nack_delay_ms;
+    struct arg_number count, lease_ms, credit, silence_ms, nack_delay_ms, priority, max_unsettled;
     const char *group, *delimiter;
     int ack, format;
     bool follow, drain, null, quiet;
@@ -31,15 +30,19 @@ static const struct arg_option sub_options[] = {
      "end when nothing came for this long (default 1s with --drain, else never)", AT(silence_ms), 1, 86400000},
     {"group", 'g', ARG_TEXT, "GROUP", "default", "consume as a member of this group", AT(group), 0, 0},
     {"ack", 0, ARG_CHOICE, ACK_CHOICES, "auto", "how messages are settled, see below", AT(ack), 0, 0},
-    {"nack-delay", 0, ARG_DURATION, "TIME", "0", "with --ack nack: when they may come again", AT(nack_delay_ms), 0,
-     UINT32_MAX},
-    {"format", 0, ARG_CHOICE, "raw|json", "raw", "bodies, or one JSON object a message", AT(format), 0, 0},
+    {"nack-delay", 0, ARG_DURATION, "TIME", "0",
+     "with --ack nack: when they may come again; 0: as the queue's backoff says", AT(nack_delay_ms), 0, UINT32_MAX},
+    {"format", 0, ARG_CHOICE, "raw|json|long", "raw", "bodies, one JSON object a message, or a line for people",
+     AT(format), 0, 0},
     {"delimiter", 'd', ARG_TEXT, "TEXT", "\\n", "after each message; \\n \\t \\r \\0 \\\\ \\xHH are understood",
      AT(delimiter), 0, 0},
     {"null", '0', ARG_FLAG, NULL, NULL, "a NUL byte after each message", AT(null), 0, 0},
     {"lease", 0, ARG_DURATION, "TIME", NULL, "how long a message is ours; default: as the queue says", AT(lease_ms), 1,
      86400000},
     {"credit", 0, ARG_NUMBER, "N", "1024", "most messages under way to us", AT(credit), 1, 1000000},
+    {"priority", 0, ARG_NUMBER, "0-9", "0", "consumers of higher priority are served first", AT(priority), 0, 9},
+    {"max-unsettled", 0, ARG_NUMBER, "N", "0", "most messages leased to us at once; 0: no limit", AT(max_unsettled), 0,
+     UINT32_MAX},
     {"quiet", 'q', ARG_FLAG, NULL, NULL, "no notes on stderr", AT(quiet), 0, 0},
     {0},
 };
@@ -50,10 +53,13 @@ static const char sub_details[] =
     "--ack on-send  the broker settles as it hands out: fastest, but what is under way is lost if this command dies\n"
     "--ack none     settle nothing: the messages go back to the group when the command ends\n"
     "--ack nack     give each message back after it has been written\n"
+    "--ack reject   give each message up after it has been written: it goes to the dead letters\n"
     "\n"
-    "JSON objects have seq, time, time_ms, attempt, receipt, key, headers, and the body as `body`, or as `body_base64` "
-    "if it\n"
-    "is not UTF-8. Ends with code 4 if nothing came, or fewer than --count before the --timeout.\n"
+    "JSON objects have seq, time, time_ms, attempt, receipt, topic, id, priority, due, expires, key and headers, as "
+    "far as\n"
+    "there are any, and the body as `body`, or as `body_base64` if it is not UTF-8. Ends with code 4 if nothing came, "
+    "or\n"
+    "fewer than --count before the --timeout.\n"
     "\n"
     "  broker sub orders --format json | jq .body\n"
     "  broker sub orders -n 10 --ack none          look at the next ten\n"
@@ -91,7 +97,7 @@ static void remember_failure(struct sub *s, broker_error error, const char *text
 
 static bool settles(const struct sub *s)
 {
-    return s->options->ack == ACK_AUTO || s->options->ack == ACK_NACK;
+    return s->options->ack == ACK_AUTO || s->options->ack == ACK_NACK || s->options->ack == ACK_REJECT;
 }
 
 /* Write what is gathered, then settle it: an ack never precedes the write. */
@@ -111,6 +117,8 @@ static void write_out(struct sub *s)
         broker_error error = BROKER_OK;
         if (!s->output_failed && s->options->ack == ACK_AUTO)
             error = broker_ack(s->cli->broker, m);
+        else if (!s->output_failed && s->options->ack == ACK_REJECT)
+            error = broker_reject(s->cli->broker, m);
         else if (!s->output_failed)
             error = broker_nack(s->cli->broker, m, (uint32_t)s->options->nack_delay_ms.value);
         if (error != BROKER_OK)
@@ -187,7 +195,9 @@ static void follow(struct sub *s)
                                     .group = o->group,
                                     .ack = o->ack == ACK_ON_SEND ? BROKER_ACK_ON_SEND : BROKER_ACK_MANUAL,
                                     .lease_ms = (uint32_t)o->lease_ms.value,
-                                    .credit_messages = (uint32_t)o->credit.value};
+                                    .credit_messages = (uint32_t)o->credit.value,
+                                    .priority = (uint8_t)o->priority.value,
+                                    .max_unsettled = (uint32_t)o->max_unsettled.value};
     if (s->wanted < how.credit_messages)
         how.credit_messages = (uint32_t)s->wanted;
     broker_subscription *subscription;
@@ -293,7 +303,7 @@ static enum cli_exit run_sub(struct cli *cli, const void *options, int count, ch
                             o.delimiter);
     if (o.drain && !o.silence_ms.given)
         o.silence_ms.value = 1000;
-    s->format.json = o.format == FORMAT_JSON || cli->common.json;
+    s->format.style = cli->common.json ? MESSAGE_JSON : (enum message_style)o.format;
     s->wanted = o.count.given ? o.count.value : UINT64_MAX;
     enum cli_exit code = cli_connect(cli, NULL);
     if (code != CLI_OK)
@@ -301,7 +311,8 @@ static enum cli_exit run_sub(struct cli *cli, const void *options, int count, ch
     cli_catch_interrupts();
     s->start_ns = s->last_message_ns = machine_now_ns();
     s->acks_first = o.count.given && o.ack == ACK_ON_SEND;
-    if (o.count.given && o.ack != ACK_NONE)
+    /* What only a subscription can carry asks for one. */
+    if (o.count.given && o.ack != ACK_NONE && !o.priority.given && !o.max_unsettled.given)
         take_counted(s);
     else
         follow(s);

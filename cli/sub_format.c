@@ -22,7 +22,7 @@ static void put_bytes(struct json *j, const char *key, const char *key_base64, c
 {
     if (utf8_is_valid(bytes, len)) {
         json_key(j, key);
-        json_string(j, bytes, len);
+        json_bytes(j, bytes, len);
     } else {
         json_key(j, key_base64);
         json_base64(j, bytes, len);
@@ -32,14 +32,21 @@ static void put_bytes(struct json *j, const char *key, const char *key_base64, c
 static bool put_header(void *arg, const char *name, size_t name_len, const char *value, size_t value_len)
 {
     struct json *j = arg;
-    json_string(j, name, name_len);
+    json_bytes(j, name, name_len);
     text_add(j->out, ":", 1);
     j->after_key = true;
-    json_string(j, value, value_len);
+    json_bytes(j, value, value_len);
     return true;
 }
 
-void format_message_json(struct json *j, const broker_msg *m)
+static void put_time(struct json *j, const char *key, uint64_t unix_ms)
+{
+    char time[TIME_TEXT_BYTES];
+    if (unix_ms)
+        json_put_text(j, key, format_time(time, unix_ms));
+}
+
+void format_message_json(struct json *j, const broker_msg *m, bool peeked)
 {
     size_t len;
     char time[TIME_TEXT_BYTES];
@@ -47,11 +54,23 @@ void format_message_json(struct json *j, const broker_msg *m)
     json_put_u64(j, "seq", broker_msg_seq(m));
     json_put_text(j, "time", format_time(time, broker_msg_time_ms(m)));
     json_put_u64(j, "time_ms", broker_msg_time_ms(m));
-    json_put_u64(j, "attempt", broker_msg_attempt(m));
-    /* A string: it is opaque, and programs that keep numbers as doubles would round it. */
-    json_key(j, "receipt");
-    text_addf(j->out, "\"%" PRIu64 "\"", broker_msg_receipt(m));
-    j->after_key = false;
+    if (!peeked) {
+        json_put_u64(j, "attempt", broker_msg_attempt(m));
+        /* A string: it is opaque, and programs that keep numbers as doubles would round it. */
+        json_key(j, "receipt");
+        text_addf(j->out, "\"%" PRIu64 "\"", broker_msg_receipt(m));
+        j->after_key = false;
+    }
+    const char *topic = broker_msg_topic(m, &len);
+    if (topic)
+        put_bytes(j, "topic", "topic_base64", topic, len);
+    const char *id = broker_msg_id(m, &len);
+    if (id)
+        put_bytes(j, "id", "id_base64", id, len);
+    if (broker_msg_priority(m))
+        json_put_u64(j, "priority", broker_msg_priority(m));
+    put_time(j, "due", broker_msg_due_ms(m));
+    put_time(j, "expires", broker_msg_expire_ms(m));
     const char *key = broker_msg_key(m, &len);
     if (key)
         put_bytes(j, "key", "key_base64", key, len);
@@ -66,11 +85,66 @@ void format_message_json(struct json *j, const broker_msg *m)
     json_close(j, '}');
 }
 
+void format_visible(struct text *out, const char *bytes, size_t len)
+{
+    for (size_t i = 0; i < len;) {
+        size_t n = utf8_length(bytes + i, len - i);
+        bool visible = n > 0 && (unsigned char)bytes[i] >= 0x20 && bytes[i] != 0x7f;
+        text_add(out, visible ? bytes + i : ".", visible ? n : 1);
+        i += n ? n : 1;
+    }
+}
+
+static void add_field(struct text *out, const char *name, const char *bytes, size_t len)
+{
+    if (!bytes)
+        return;
+    text_addf(out, "  %s=", name);
+    format_visible(out, bytes, len);
+}
+
+static bool add_header(void *arg, const char *name, size_t name_len, const char *value, size_t value_len)
+{
+    text_add(arg, "  ", 2);
+    format_visible(arg, name, name_len);
+    text_add(arg, ":", 1);
+    format_visible(arg, value, value_len);
+    return true;
+}
+
+static void format_message_long(struct text *out, const broker_msg *m, bool peeked)
+{
+    size_t len;
+    char time[TIME_TEXT_BYTES];
+    text_addf(out, "%" PRIu64 "  %s", broker_msg_seq(m), format_time(time, broker_msg_time_ms(m)));
+    if (!peeked)
+        text_addf(out, "  attempt=%" PRIu32, broker_msg_attempt(m));
+    const char *topic = broker_msg_topic(m, &len);
+    add_field(out, "topic", topic, len);
+    const char *key = broker_msg_key(m, &len);
+    add_field(out, "key", key, len);
+    const char *id = broker_msg_id(m, &len);
+    add_field(out, "id", id, len);
+    if (broker_msg_priority(m))
+        text_addf(out, "  priority=%u", broker_msg_priority(m));
+    if (broker_msg_due_ms(m))
+        text_addf(out, "  due=%s", format_time(time, broker_msg_due_ms(m)));
+    if (broker_msg_expire_ms(m))
+        text_addf(out, "  expires=%s", format_time(time, broker_msg_expire_ms(m)));
+    if (broker_msg_raw_headers(m, &len))
+        broker_msg_each_header(m, add_header, out);
+    const char *body = broker_msg_body(m, &len);
+    text_add(out, "  ", 2);
+    format_visible(out, body, len);
+}
+
 void format_message(struct text *out, const struct message_format *format, const broker_msg *m)
 {
-    if (format->json) {
+    if (format->style == MESSAGE_JSON) {
         struct json j = {.out = out};
-        format_message_json(&j, m);
+        format_message_json(&j, m, format->peeked);
+    } else if (format->style == MESSAGE_LONG) {
+        format_message_long(out, m, format->peeked);
     } else {
         size_t len;
         const void *body = broker_msg_body(m, &len);

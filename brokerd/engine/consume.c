@@ -76,12 +76,34 @@ static struct consumer *consumer_add(struct engine *e, struct group *g, const st
     return consumer;
 }
 
+/* Behind all that are served before it or as soon as it: higher priority first, then in turn. */
+static void ready_insert(struct group *g, struct consumer *consumer)
+{
+    struct consumer *before = TAILQ_LAST(&g->ready_consumers, consumer_list);
+    while (before && before->priority < consumer->priority) {
+        before = TAILQ_PREV(before, consumer_list, in_ready);
+    }
+    if (before) {
+        TAILQ_INSERT_AFTER(&g->ready_consumers, before, consumer, in_ready);
+    } else {
+        TAILQ_INSERT_HEAD(&g->ready_consumers, consumer, in_ready);
+    }
+}
+
+void consumer_requeue(struct consumer *consumer)
+{
+    TAILQ_REMOVE(&consumer->group->ready_consumers, consumer, in_ready);
+    ready_insert(consumer->group, consumer);
+}
+
 void consumer_check(struct engine *e, struct consumer *consumer)
 {
     struct group *g = consumer->group;
-    bool ready = consumer->credit_messages && consumer->credit_bytes > 0 && !consumer->held && !consumer->client->held;
+    bool ready = consumer->credit_messages && consumer->credit_bytes > 0 && !consumer->held &&
+                 !consumer->client->held && (!g->single_active || g->active == consumer) &&
+                 (!consumer->max_unsettled || consumer->unsettled < consumer->max_unsettled);
     if (ready && !consumer->is_ready) {
-        TAILQ_INSERT_TAIL(&g->ready_consumers, consumer, in_ready);
+        ready_insert(g, consumer);
         g->ready_count++;
         group_wake(e, g);
     } else if (!ready && consumer->is_ready) {
@@ -89,6 +111,25 @@ void consumer_check(struct engine *e, struct consumer *consumer)
         g->ready_count--;
     }
     consumer->is_ready = ready;
+}
+
+/* The active one stays while it is there, unless one of higher priority comes. */
+void group_consumers_changed(struct engine *e, struct group *g)
+{
+    struct consumer *was = g->active, *consumer;
+    g->active = NULL;
+    if (g->single_active) {
+        TAILQ_FOREACH(consumer, &g->consumers, of_group)
+        {
+            bool better = !g->active || consumer->priority > g->active->priority ||
+                          (consumer == was && consumer->priority == g->active->priority);
+            g->active = better ? consumer : g->active;
+        }
+    }
+    TAILQ_FOREACH(consumer, &g->consumers, of_group)
+    {
+        consumer_check(e, consumer);
+    }
 }
 
 /* Take it out of everything; its leases return. `why` other than OK: tell its owner. */
@@ -113,6 +154,11 @@ void consumer_end(struct engine *e, struct consumer *consumer, broker_error why,
     TAILQ_REMOVE(&consumer->group->consumers, consumer, of_group);
     consumer->group->consumer_count--;
     e->stats.subscriptions--;
+    queue_used(e, consumer->group->queue);
+    if (consumer->group->active == consumer) {
+        consumer->group->active = NULL;
+        group_consumers_changed(e, consumer->group);
+    }
     if (why != BROKER_OK && consumer->one_shot) {
         struct completion done = {.type = COMMAND_LEASE, .token = consumer->token, .error = why, .text = text};
         e->sink_ops->complete(e->sink, &done);
@@ -142,6 +188,12 @@ void subscribe(struct engine *e, const struct command *c)
     }
     consumer->lease_ms = c->u.subscribe.lease_ms;
     consumer->settle_on_send = c->u.subscribe.settle_on_send;
+    consumer->priority = c->u.subscribe.priority;
+    consumer->max_unsettled = c->u.subscribe.max_unsettled;
+    queue_used(e, q);
+    if (g->single_active) {
+        group_consumers_changed(e, g);
+    }
     engine_answer(e, c, BROKER_OK);
 }
 
@@ -221,6 +273,10 @@ void lease(struct engine *e, const struct command *c)
     consumer->lease_ms = c->u.lease.lease_ms;
     consumer->credit_messages = c->u.lease.max_messages ? c->u.lease.max_messages : 1;
     consumer->credit_bytes = c->u.lease.max_bytes ? c->u.lease.max_bytes : INT64_MAX;
+    queue_used(e, q);
+    if (g->single_active) {
+        group_consumers_changed(e, g);
+    }
     consumer_check(e, consumer);
 }
 
@@ -242,6 +298,7 @@ void waits_expire(struct engine *e)
 
 void client_close(struct engine *e, const struct command *c)
 {
+    scans_drop_conn(e, c->token.conn);
     struct client *client = client_find(e, c->token.conn);
     if (!client) {
         return;

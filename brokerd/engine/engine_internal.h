@@ -28,6 +28,8 @@ enum {
     AGE_PAUSE_MS = 1000, /* ... and looked at this often while only age can let a message go */
     PRIORITIES = 10,
     FILTER_HEADERS_MAX = 32,
+    DEDUP_COUNT_MAX = 10000000,
+    DEFAULT_MAX_BINDINGS = 1000, /* of a queue */
 };
 
 /* The store's queue in which the schedule keeps its times; no client ever sees it. */
@@ -67,6 +69,12 @@ struct dying {
     const char *reason; /* static: "max_attempts", "rejected" */
 };
 TAILQ_HEAD(dying_list, dying);
+
+/* The order of group->ready: higher priority first, then by seq (seqs stay below 2^60). */
+static inline uint64_t returned_key(const struct returned *r)
+{
+    return (uint64_t)(9 - r->priority) << 60 | r->seq;
+}
 
 /* Messages handed out together: consecutive receipts, one timer, one hash entry. */
 struct lease_block {
@@ -129,6 +137,8 @@ struct group {
     struct dying_list dying;
     TAILQ_ENTRY(group) in_dying; /* engine->dying */
     bool is_dying;
+    bool refill;             /* the lanes could not take something for want of memory: fill them anew */
+    bool parked_served_last; /* fair_keys: parked and fresh messages take turns */
     struct heap ready;      /* struct returned, by priority and seq */
     struct heap delayed;    /* struct returned, by due time (monotonic) */
     struct heap_node delay; /* engine->delays, by the least due time */
@@ -209,6 +219,7 @@ struct queue {
     bool expiry_reading;       /* a read of one of them is pending */
     uint64_t expire_at;        /* the next one of `expired` to look at */
     TAILQ_ENTRY(queue) in_expiring;
+    uint32_t filtered; /* groups with a filter */
     struct binding_list bindings;
     uint32_t binding_count;
     struct dedup *dedup;           /* NULL: no message id seen */
@@ -259,6 +270,12 @@ struct replay_entry {
     UT_hash_handle hh;
     uint64_t due_wall_ms;
     uint32_t attempts;
+    bool rejected;
+};
+
+struct visible_mark {
+    uint32_t queue;
+    uint64_t last_seq;
 };
 
 /* An answer that waits for the disk. */
@@ -278,8 +295,20 @@ struct pending {
             uint64_t *receipts; /* owned */
         } settle;
         uint64_t purged;
+        struct {
+            struct visible_mark *marks; /* owned: what becomes visible */
+            uint64_t *seqs;             /* owned: the answer */
+            uint32_t mark_count, seq_count;
+            bool duplicate;
+        } transact;
+        struct {
+            uint64_t matched, skipped, next_seq;
+        } scan;
     } u;
 };
+
+TAILQ_HEAD(scan_list, scan);
+TAILQ_HEAD(compaction_list, compaction);
 
 struct pending_ring {
     struct pending *items;  /* cap is a power of two */
@@ -306,6 +335,7 @@ struct engine {
     uint64_t next_block;
 
     struct heap lease_timers, waits, delays, trims, unused;
+    struct heap dedups; /* windows of message ids, by when to look for old ones */
     TAILQ_HEAD(, group) dispatch;
     TAILQ_HEAD(, group) dying;
     TAILQ_HEAD(, queue) expiring;
@@ -314,8 +344,9 @@ struct engine {
 
     struct schedule *schedule;
     struct topics *topics;
-    TAILQ_HEAD(, scan) scans;
-    TAILQ_HEAD(, compaction) compactions;
+    struct scan_list scans;
+    struct compaction_list compactions; /* under way, or waiting for their turn; the first one has it */
+    struct heap compact_timers;         /* of the others: when to look again */
 
     struct producer *producers;
     struct producer_list producers_by_use;
@@ -327,6 +358,8 @@ struct engine {
     bool replaying;
     struct engine_stats stats;
     struct buf scratch; /* record being built */
+    struct buf route;   /* replay: places named for the next message; live: the record being built */
+    uint32_t scan_budget; /* messages that this turn may still look at without handing them out */
     struct publish_result *results;
     size_t result_cap;
     char text[TEXT_BYTES];
@@ -359,8 +392,6 @@ struct queue *queue_by_id(const struct engine *e, uint32_t id);
 struct queue *queue_of(struct engine *e, const struct command *c);        /* answers if there is none */
 struct queue *queue_add(struct engine *e, uint32_t id, struct name name); /* without groups; NULL: no memory */
 void queue_remove(struct engine *e, struct queue *q);
-bool queue_encode(const struct queue_settings *s, bool paused, struct name name,
-                  struct buf *out); /* false: no memory */
 broker_error queue_apply_record(struct engine *e, uint32_t id, const uint8_t *body, size_t len, const char **text);
 void queue_apply_delete(struct engine *e, struct queue *q);
 void queue_apply_purge(struct engine *e, struct queue *q, uint64_t last);
@@ -379,12 +410,28 @@ void queue_purge(struct engine *e, const struct command *c);
 void queue_list(struct engine *e, const struct command *c);
 void queue_describe(struct engine *e, const struct command *c);
 void queue_info(struct engine *e, const struct queue *q, broker_queue_info *info);
+void queue_apply_settings(struct engine *e, struct queue *q, struct queue_settings *s,
+                          bool paused); /* takes what s owns */
+struct queue *queue_make(struct engine *e, struct name name, const struct queue_settings *settings,
+                         broker_error *error); /* append and apply a new queue; NULL: *error */
+
+/* ---- settings.c: what can be set of a queue ---- */
 void settings_default(const struct engine *e, struct queue_settings *s);
 bool settings_copy(struct queue_settings *to,
                    const struct queue_settings *from); /* false: no memory; to is as it was */
 void settings_release(struct queue_settings *s);
-struct queue *queue_make(struct engine *e, struct name name, const struct queue_settings *settings,
-                         broker_error *error); /* append and apply a new queue; NULL: *error */
+bool settings_same(const struct queue_settings *a, const struct queue_settings *b);
+bool settings_merge(struct queue_settings *to,
+                    const broker_queue_settings *from); /* false: no memory; to is as it was */
+/* Answer c if it asks for what is out of range, or if `merged` (what the queue would be) makes no sense as a whole. */
+bool settings_in_range(struct engine *e, const struct command *c);
+bool settings_fit(struct engine *e, const struct command *c, struct name queue, const struct queue_settings *merged);
+void settings_info(const struct queue_settings *s, broker_queue_settings *info); /* pointers into s */
+/* The body of RECORD_QUEUE. */
+bool queue_encode(const struct queue_settings *s, bool paused, struct name name,
+                  struct buf *out); /* false: no memory */
+broker_error queue_decode(const struct engine *e, const uint8_t *body, size_t len, struct queue_settings *s,
+                          bool *paused, struct name *name, const char **text);
 
 /* ---- group.c ---- */
 struct group *group_find(const struct queue *q, struct name name);
@@ -400,23 +447,39 @@ uint64_t group_next_unsettled(const struct group *g, uint64_t from);
 void group_apply_seek(struct engine *e, struct group *g, uint64_t cursor);
 void group_apply_delete(struct engine *e, struct group *g);
 void group_apply_record(struct engine *e, struct queue *q, uint32_t id, struct name name, uint64_t cursor);
-bool group_return(struct engine *e, struct group *g, uint64_t seq, uint32_t attempts,
-                  uint64_t due_wall_ms); /* false: no memory */
-void group_drop_returned(struct engine *e, struct group *g, uint64_t last);
+/* To be handed out again, at due_wall_ms or at once. false: no memory. */
+bool group_return(struct engine *e, struct group *g, const struct lease_entry *entry, uint64_t due_wall_ms);
+void group_drop_returned(struct engine *e, struct group *g, uint64_t first, uint64_t last);
 void group_run_delays(struct engine *e);
 void group_wake(struct engine *e, struct group *g); /* it may have something to hand out */
+/* ---- group_commands.c ---- */
 void group_info(const struct group *g, broker_group_info *info);
 bool group_settings_encode(const struct filter *filter, bool single_active, struct buf *out);
 /* Bytes used; 0: malformed or no memory. */
 size_t group_settings_decode(const uint8_t *bytes, size_t len, struct filter **filter, bool *single_active);
 void group_apply_settings(struct engine *e, struct group *g, struct filter *filter,
-                          bool single_active); /* takes filter */
+                          bool single_active); /* takes filter, which may be the group's own */
 void group_alter(struct engine *e, const struct command *c);
 void group_create(struct engine *e, const struct command *c);
 void group_delete(struct engine *e, const struct command *c);
 void group_seek(struct engine *e, const struct command *c);
 
 /* ---- publish.c ---- */
+/*
+ * What a stored message sets off besides being there: times, priority, message id, groups' filters. prepare comes before
+ * the append (false: no memory, nothing is noted), then arrived or, if the append failed, undo.
+ */
+bool message_prepare(struct engine *e, struct queue *q, const struct record_view *view, uint64_t seq);
+void message_undo(struct engine *e, struct queue *q, const struct record_view *view, uint64_t seq);
+void message_arrived(struct engine *e, struct queue *q, const struct record_view *view, uint64_t seq);
+/* Times relative to acceptance become absolute, in place; the accept time is set. */
+void message_accept(struct engine *e, uint8_t *record, struct record_view *view);
+/* May this be stored? OK, TOO_LARGE, INVALID_ARGUMENT; a queue's limit: QUEUE_FULL. */
+broker_error message_check(struct engine *e, struct queue *q, const struct record_view *view);
+bool frame_is_sound(struct engine *e, const struct command *c, const uint8_t *records, size_t len, bool by_topic);
+uint32_t publish_retry_ms(broker_error error);
+/* Make `last_seq` of q visible when the batch `index` is as durable as asked; nobody waits. */
+void publish_await(struct engine *e, struct queue *q, uint64_t last_seq, enum durability durability, uint64_t index);
 void publish(struct engine *e, const struct command *c);
 void publish_note_producer(struct engine *e, uint32_t queue, uint64_t producer, uint64_t number, uint64_t seq);
 void producers_expire(struct engine *e);
@@ -431,7 +494,8 @@ struct lease_block *block_new(struct engine *e, struct group *g, struct consumer
                               uint32_t count); /* no entries yet */
 void block_free(struct engine *e, struct lease_block *b);
 bool block_return_all(struct engine *e, struct lease_block *b);     /* false: no memory, try again */
-void leases_drop(struct engine *e, struct group *g, uint64_t last); /* leases of seqs <= last end; receipts are stale */
+/* Leases of first..last end; their receipts are stale. */
+void leases_drop(struct engine *e, struct group *g, uint64_t first, uint64_t last);
 void leases_expire(struct engine *e);
 void settle(struct engine *e, const struct command *c); /* ack, nack, extend */
 
@@ -442,9 +506,11 @@ void consumer_credit(struct engine *e, const struct command *c);
 void consumer_hold(struct engine *e, const struct command *c);
 void lease(struct engine *e, const struct command *c);
 void client_close(struct engine *e, const struct command *c);
+void consumer_requeue(struct consumer *consumer); /* it was served: behind the others of its priority */
 void consumer_end(struct engine *e, struct consumer *consumer, broker_error why,
                   const char *text);                              /* OK: its owner ended it */
 void consumer_check(struct engine *e, struct consumer *consumer); /* in or out of the group's ready list */
+void group_consumers_changed(struct engine *e, struct group *g);  /* single_active, or who is the active one, may have changed */
 void waits_expire(struct engine *e);
 void consumers_free(struct engine *e);
 
@@ -476,29 +542,38 @@ bool schedule_wanted(const struct engine *e, enum schedule_kind kind, uint32_t q
 
 /* ---- specials.c: priorities and times of messages ---- */
 bool message_is_special(const struct record_view *view); /* of a stored record */
+bool is_special(const struct queue *q, uint64_t seq);
 uint8_t specials_priority(const struct queue *q, uint64_t seq);
-bool specials_note(struct engine *e, struct queue *q,
-                   const struct record_view *view); /* publish and replay; false: no memory */
-void specials_visible(struct engine *e, struct queue *q, uint64_t from,
-                      uint64_t to);                                   /* these can be seen from now on */
-void specials_fill(struct engine *e, struct group *g, uint64_t from); /* a group was made or moved: its lanes */
+bool specials_note(struct engine *e, struct queue *q, const struct record_view *view, uint64_t seq); /* false: no memory */
+/* Gone for every group, or never stored. */
+void specials_forget(struct engine *e, struct queue *q, uint64_t first, uint64_t last);
+void specials_visible(struct engine *e, struct queue *q, uint64_t from, uint64_t to); /* these can be seen from now on */
+bool specials_fill(struct group *g); /* its lanes, anew: it was made, moved or recovered; false: no memory, g->refill is set */
 void specials_prune(struct queue *q);
 void specials_free(struct queue *q);
 bool specials_save(const struct queue *q, struct buf *out);
 bool specials_load(struct engine *e, struct queue *q, struct reader *r);
-void specials_recovered(struct engine *e, struct queue *q);
+bool lane_add(struct group *g, uint8_t priority, uint64_t seq); /* false: no memory, g->refill is set */
 void lane_remove(struct group *g, uint64_t first, uint64_t last);
 void lanes_free(struct group *g);
+uint64_t lanes_count(const struct group *g);
+bool lanes_have(const struct group *g, uint64_t seq);
 void reschedule(struct engine *e, const struct command *c);
 broker_error reschedule_replay(struct engine *e, struct queue *q, uint64_t seq, const uint8_t *body, size_t len,
                                const char **text);
 
-/* ---- keys.c: one message of a key at a time ---- */
+/* ---- keys.c: one message of a key at a time, or keys in turn ---- */
 enum key_fate { KEY_FREE /* it may be handed out, and holds its key */, KEY_PARKED, KEY_NO_MEMORY };
-enum key_fate key_take(struct group *g, const struct record_view *view, uint64_t seq, bool fresh, uint32_t *key);
-void key_release(struct engine *e, struct group *g, uint32_t key,
-                 uint64_t seq);                 /* settled: the next one of the key may go */
-bool keys_next(struct group *g, uint64_t *seq); /* the next parked message whose turn it is */
+bool keys_matter(const struct queue *q);
+/* A message was read that may be handed out. *key: its key's number; 0: none. */
+enum key_fate key_take(struct group *g, const struct record_view *view, uint64_t seq, uint32_t *key);
+void key_untake(struct group *g, uint32_t key, uint64_t seq); /* it was not handed out after all: the first of its key again */
+/* A message is settled or gone: the next of its key may go. */
+void key_release(struct engine *e, struct group *g, uint32_t key, uint64_t seq);
+/* The parked message whose turn it is; false: none. key_take makes it the holder. */
+bool keys_next(struct group *g, uint64_t *seq);
+/* first..last are settled or gone, whatever they waited for. */
+void keys_drop(struct engine *e, struct group *g, uint64_t first, uint64_t last);
 void keys_free(struct group *g);
 uint64_t keys_blocked(const struct group *g);
 
@@ -551,7 +626,9 @@ bool bindings_load(struct engine *e, struct queue *q, struct reader *r);
 uint64_t dedup_find(struct engine *e, struct queue *q, const uint8_t *id, size_t len);
 void dedup_note(struct engine *e, struct queue *q, const uint8_t *id, size_t len, uint64_t seq, uint64_t time_ms);
 void dedup_settings_changed(struct engine *e, struct queue *q);
-void dedup_free(struct queue *q);
+void dedup_free(struct engine *e, struct queue *q);
+void dedup_expire(struct engine *e);         /* forget what is too old, also of queues that nobody touches */
+uint64_t dedup_next(const struct engine *e); /* monotonic ms of the next call of dedup_expire; UINT64_MAX: none */
 bool dedup_save(const struct queue *q, struct buf *out);
 bool dedup_load(struct engine *e, struct queue *q, struct reader *r);
 
@@ -582,6 +659,7 @@ bool message_reject(struct engine *e, struct group *g, const struct lease_entry 
 uint64_t backoff_due(const struct engine *e, const struct group *g, uint64_t seq,
                      uint32_t attempts); /* wall ms; 0: at once */
 void dying_run(struct engine *e);
+void expiring_wake(struct engine *e, struct queue *q);
 void dying_readable(struct engine *e, struct queue *q);
 void dying_drop(struct engine *e, struct group *g, uint64_t last); /* forget those up to `last` */
 bool dying_waiting(const struct engine *e);
@@ -596,10 +674,12 @@ broker_error queue_delete_ranges(struct engine *e, struct queue *q, const uint64
 /* ---- limits.c: how much a queue takes, and queues that nobody uses ---- */
 /* May `messages` more of `bytes` in all be stored? QUEUE_FULL: no (overflow reject). */
 broker_error limits_check(struct engine *e, struct queue *q, uint64_t messages, uint64_t bytes);
-void limits_enforce(struct engine *e, struct queue *q); /* after a publish: overflow drop_oldest */
-void queue_used(struct engine *e, struct queue *q);
-void unused_arm(struct engine *e, struct queue *q);
-void unused_run(struct engine *e);
+/* Overflow drop_oldest: after a publish, and when one has become visible or a read of the queue may succeed. Goes on at
+   the next call where it cannot be finished in this one. */
+void limits_enforce(struct engine *e, struct queue *q);
+void queue_used(struct engine *e, struct queue *q); /* published, consumed (and the end of it), changed */
+void unused_arm(struct engine *e, struct queue *q); /* settings.unused_ms begins to count; no effect during replay */
+void unused_run(struct engine *e);                  /* due at the least key of engine->unused */
 
 /* ---- transact.c: several records, all or nothing; publishing by topic ---- */
 void transact(struct engine *e, const struct command *c);

@@ -57,29 +57,49 @@ static uint64_t bits_from_to(uint32_t first, uint32_t last) /* both within 0..63
     return (UINT64_MAX >> (63 - last)) & (UINT64_MAX << first);
 }
 
+/* n leases of b have ended: its consumer has room again. */
+static void entries_left(struct engine *e, struct lease_block *b, uint32_t n)
+{
+    b->group->leased -= n;
+    e->stats.leased -= n;
+    if (b->consumer) {
+        b->consumer->unsettled -= n;
+        if (b->consumer->max_unsettled) {
+            consumer_check(e, b->consumer);
+        }
+    }
+}
+
 /* The leases of these entries are over. The block goes with its last one. */
 static void entries_end(struct engine *e, struct lease_block *b, uint64_t bits)
 {
-    uint64_t n = (uint64_t)__builtin_popcountll(b->live & bits);
+    uint64_t ended = b->live & bits;
     b->live &= ~bits;
-    b->group->leased -= n;
-    e->stats.leased -= n;
+    entries_left(e, b, (uint32_t)__builtin_popcountll(ended));
+    for (uint64_t left = b->group->keys ? ended : 0; left; left &= left - 1) {
+        const struct lease_entry *entry = &b->entries[__builtin_ctzll(left)];
+        key_release(e, b->group, entry->key, entry->seq);
+    }
     if (!b->live) {
         block_free(e, b);
     }
 }
 
-static bool entries_return(struct engine *e, struct lease_block *b, uint64_t bits, uint64_t due_wall_ms)
+/* What becomes of an entry that was not acked. */
+enum comeback { COMEBACK_RETURN, COMEBACK_REJECT };
+
+static bool entries_return(struct engine *e, struct lease_block *b, uint64_t bits, uint64_t due_wall_ms,
+                           enum comeback comeback)
 {
     struct group *g = b->group;
     for (uint64_t left = bits & b->live; left; left &= left - 1) {
         uint32_t i = (uint32_t)__builtin_ctzll(left);
-        if (!group_return(e, g, b->entries[i].seq, b->entries[i].attempts, due_wall_ms)) {
+        if (!(comeback == COMEBACK_REJECT ? message_reject(e, g, &b->entries[i])
+                                          : message_came_back(e, g, &b->entries[i], due_wall_ms))) {
             return false;
         }
         b->live &= ~(1ull << i);
-        g->leased--;
-        e->stats.leased--;
+        entries_left(e, b, 1);
     }
     if (!b->live) {
         block_free(e, b);
@@ -89,17 +109,17 @@ static bool entries_return(struct engine *e, struct lease_block *b, uint64_t bit
 
 bool block_return_all(struct engine *e, struct lease_block *b)
 {
-    return entries_return(e, b, UINT64_MAX, 0);
+    return entries_return(e, b, UINT64_MAX, 0, COMEBACK_RETURN);
 }
 
-void leases_drop(struct engine *e, struct group *g, uint64_t last)
+void leases_drop(struct engine *e, struct group *g, uint64_t first, uint64_t last)
 {
     struct lease_block *b = TAILQ_FIRST(&g->blocks);
     while (b) {
         struct lease_block *next = TAILQ_NEXT(b, of_group);
         uint64_t bits = 0;
         for (uint32_t i = 0; i < b->count; i++) {
-            bits |= (uint64_t)(b->entries[i].seq <= last) << i;
+            bits |= (uint64_t)(b->entries[i].seq >= first && b->entries[i].seq <= last) << i;
         }
         if (bits & b->live) {
             entries_end(e, b, bits);
@@ -125,7 +145,7 @@ void leases_expire(struct engine *e)
         if (next != UINT64_MAX) {
             heap_set(&e->lease_timers, n, next); /* re-keyed in place: needs no memory */
         }
-        if (due && !entries_return(e, b, due, 0)) {
+        if (due && !entries_return(e, b, due, 0, COMEBACK_RETURN)) {
             heap_set(&e->lease_timers, n, e->now.mono.ms + RETRY_MS);
         }
     }
@@ -148,7 +168,6 @@ struct settling {
     uint64_t stale_receipts[STALE_LISTED_MAX];
     uint64_t index;             /* batch of the last record; 0: none */
     enum durability durability; /* the strongest that a record asked for */
-    uint64_t due_wall_ms;       /* nack */
 };
 
 static bool take(struct settling *s, struct lease_block *b, uint64_t bits)
@@ -179,11 +198,19 @@ static bool put_ack(struct settling *s, uint64_t first, uint64_t last)
     return buf_put_u64(&s->body, first) && buf_put_u64(&s->body, last);
 }
 
-static bool put_nack(struct settling *s, const struct lease_entry *entry)
+/* When a nacked message is due again. */
+static uint64_t nack_due(const struct engine *e, const struct command *c, const struct group *g,
+                         const struct lease_entry *entry)
+{
+    return c->u.settle.delay_ms ? e->now.wall.ms + c->u.settle.delay_ms : backoff_due(e, g, entry->seq, entry->attempts);
+}
+
+static bool put_nack(struct settling *s, const struct group *g, const struct lease_entry *entry)
 {
     s->items++;
-    return buf_put_u64(&s->body, entry->seq) && buf_put_u64(&s->body, s->due_wall_ms) &&
-           buf_put_u32(&s->body, entry->attempts) && buf_put_u32(&s->body, 0);
+    return buf_put_u64(&s->body, entry->seq) && buf_put_u64(&s->body, nack_due(s->e, s->c, g, entry)) &&
+           buf_put_u32(&s->body, entry->attempts) &&
+           buf_put_u32(&s->body, s->c->u.settle.dead_letter ? RETURN_REJECTED : 0);
 }
 
 /* Add the entries' seqs to the record's body: acks as ranges, nacks one by one. */
@@ -193,7 +220,7 @@ static bool put_entries(struct settling *s, const struct lease_block *b, uint64_
         uint32_t i = (uint32_t)__builtin_ctzll(bits);
         bool done;
         if (s->c->type == COMMAND_NACK) {
-            done = put_nack(s, &b->entries[i]);
+            done = put_nack(s, b->group, &b->entries[i]);
             bits &= bits - 1;
         } else {
             uint32_t j = i; /* neighbours with consecutive seqs are one range */
@@ -228,7 +255,9 @@ static void apply_taken(struct settling *s)
         if (s->c->type == COMMAND_ACK) {
             e->stats.acked += n;
             entries_end(e, b, s->taken[i].bits);
-        } else if (!entries_return(e, b, s->taken[i].bits, s->due_wall_ms)) {
+        } else if (!entries_return(e, b, s->taken[i].bits,
+                                   s->c->u.settle.delay_ms ? e->now.wall.ms + s->c->u.settle.delay_ms : 0,
+                                   s->c->u.settle.dead_letter ? COMEBACK_REJECT : COMEBACK_RETURN)) {
             heap_set(&e->lease_timers, &b->timer, e->now.mono.ms + RETRY_MS); /* then it returns as expired */
         }
     }
@@ -381,9 +410,6 @@ void settle(struct engine *e, const struct command *c)
     }
     struct settling s = {.e = e, .c = c};
     buf_init(&s.body, 0);
-    if (c->type == COMMAND_NACK && c->u.settle.delay_ms) {
-        s.due_wall_ms = e->now.wall.ms + c->u.settle.delay_ms;
-    }
     broker_error error = BROKER_OK;
     for (size_t i = 0; i < c->u.settle.count && !error; i++) {
         error = settle_range(&s, c->u.settle.ranges[i]);

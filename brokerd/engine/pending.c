@@ -28,6 +28,9 @@ static void item_free(struct pending *p)
         free(p->u.many);
     } else if (p->type == COMMAND_ACK || p->type == COMMAND_NACK) {
         free(p->u.settle.receipts);
+    } else if (p->type == COMMAND_TRANSACT) {
+        free(p->u.transact.marks);
+        free(p->u.transact.seqs);
     }
 }
 
@@ -47,18 +50,43 @@ void pending_push(struct engine *e, enum durability durability, const struct pen
     r->items[r->tail++ & (r->cap - 1)] = *p;
 }
 
+/* Messages of q up to last_seq can be seen from now on. */
+static void make_visible(struct engine *e, struct queue *q, uint64_t last_seq)
+{
+    if (!q || last_seq <= q->visible) {
+        return;
+    }
+    uint64_t from = q->visible + 1;
+    q->visible = last_seq;
+    if (q->specials) {
+        specials_visible(e, q, from, last_seq);
+    }
+    if (!seqset_empty(&q->expired)) {
+        expiring_wake(e, q);
+    }
+    struct group *g;
+    LIST_FOREACH(g, &q->groups, of_queue)
+    {
+        group_wake(e, g);
+    }
+}
+
+static void complete_transact(struct engine *e, struct pending *p, struct completion *c)
+{
+    for (uint32_t i = 0; i < p->u.transact.mark_count; i++) {
+        make_visible(e, queue_by_id(e, p->u.transact.marks[i].queue), p->u.transact.marks[i].last_seq);
+    }
+    c->u.transact.seqs = p->u.transact.seqs;
+    c->u.transact.count = p->u.transact.seq_count;
+    c->u.transact.duplicate = p->u.transact.duplicate;
+}
+
 static void complete(struct engine *e, struct pending *p)
 {
     struct completion c = {.type = p->type, .token = p->token};
     if (p->type == COMMAND_PUBLISH) {
-        struct queue *q = queue_by_id(e, p->queue);
-        if (q && p->last_seq > q->visible) {
-            q->visible = p->last_seq;
-            struct group *g;
-            LIST_FOREACH(g, &q->groups, of_queue)
-            {
-                group_wake(e, g);
-            }
+        if (p->last_seq) {
+            make_visible(e, queue_by_id(e, p->queue), p->last_seq);
         }
         c.u.publish.results = p->result_count > 1 ? p->u.many : &p->u.one;
         c.u.publish.count = p->result_count;
@@ -69,6 +97,12 @@ static void complete(struct engine *e, struct pending *p)
         c.u.settle.stale_listed = p->u.settle.listed;
     } else if (p->type == COMMAND_QUEUE_PURGE) {
         c.u.purge.purged = p->u.purged;
+    } else if (p->type == COMMAND_TRANSACT) {
+        complete_transact(e, p, &c);
+    } else if (p->type == COMMAND_SCAN) {
+        c.u.scan.matched = p->u.scan.matched;
+        c.u.scan.skipped = p->u.scan.skipped;
+        c.u.scan.next_seq = p->u.scan.next_seq;
     }
     if (p->token.conn) {
         e->sink_ops->complete(e->sink, &c);
@@ -88,6 +122,11 @@ void pending_release(struct engine *e)
         struct queue *q = p.type == COMMAND_PUBLISH && p.last_seq ? queue_by_id(e, p.queue) : NULL;
         if (q) {
             q->synced_pending--;
+        }
+        for (uint32_t i = 0; p.type == COMMAND_TRANSACT && i < p.u.transact.mark_count; i++) {
+            if ((q = queue_by_id(e, p.u.transact.marks[i].queue))) {
+                q->synced_pending--;
+            }
         }
         complete(e, &p);
     }

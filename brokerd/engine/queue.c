@@ -4,8 +4,6 @@
 
 #include "engine_internal.h"
 
-enum { QUEUE_BODY_VERSION = 1, QUEUE_BODY_BYTES = 48 };
-
 struct queue *queue_find(struct engine *e, struct name name)
 {
     struct queue *q;
@@ -39,9 +37,11 @@ struct queue *queue_add(struct engine *e, uint32_t id, struct name name)
     memcpy(q->name, name.bytes, name.len);
     q->id = id;
     q->next_seq = 1;
-    q->settings = (struct queue_settings){
-        .retention = BROKER_RETENTION_WORK, .sync = BROKER_SYNC_ALWAYS, .lease_ms = e->options.default_lease_ms};
+    q->used_ms = e->now.mono.ms;
+    settings_default(e, &q->settings);
     seqset_init(&q->gone);
+    seqset_init(&q->expired);
+    LIST_INIT(&q->bindings);
     LIST_INIT(&q->groups);
     HASH_ADD(by_id, e->by_id, id, sizeof q->id, q);
     if (!q->by_id.tbl) {
@@ -68,10 +68,21 @@ void queue_remove(struct engine *e, struct queue *q)
     while ((g = LIST_FIRST(&q->groups))) {
         group_remove(e, g, BROKER_QUEUE_NOT_FOUND, "the queue was deleted");
     }
+    scans_drop_queue(e, q);
+    if (q->is_expiring) {
+        TAILQ_REMOVE(&e->expiring, q, in_expiring);
+    }
+    topics_forget_queue(e, q);
+    dedup_free(e, q);
+    compact_free(e, q);
+    specials_free(q);
     HASH_DELETE(by_id, e->by_id, q);
     HASH_DELETE(by_name, e->by_name, q);
     heap_remove(&e->trims, &q->trim);
+    heap_remove(&e->unused, &q->unused);
     seqset_release(&q->gone);
+    seqset_release(&q->expired);
+    settings_release(&q->settings);
     e->sorted_stale = true;
     e->stats.queues--;
     free(q);
@@ -201,28 +212,6 @@ void engine_live(const struct engine *e, uint32_t queue, uint64_t first, uint64_
 
 /* ---- state changes, alike for commands and for the log's replay ---------------------------------------------------- */
 
-bool queue_encode(const struct queue_settings *s, bool paused, struct name name, struct buf *out)
-{
-    uint8_t *p = buf_reserve(out, QUEUE_BODY_BYTES + name.len);
-    if (!p) {
-        return false;
-    }
-    memset(p, 0, QUEUE_BODY_BYTES);
-    p[0] = QUEUE_BODY_VERSION;
-    p[1] = (uint8_t)s->retention;
-    p[2] = (uint8_t)s->sync;
-    p[3] = paused;
-    put_u32(p + 4, s->lease_ms);
-    put_u32(p + 8, s->max_message_bytes);
-    put_u64(p + 16, s->log_max_age_ms);
-    put_u64(p + 24, s->log_max_bytes);
-    put_u64(p + 32, s->log_max_messages);
-    put_u32(p + 44, (uint32_t)name.len);
-    memcpy(p + QUEUE_BODY_BYTES, name.bytes, name.len);
-    out->len += QUEUE_BODY_BYTES + name.len;
-    return true;
-}
-
 struct gone_collect {
     struct seqset gone;
     uint64_t trimmed;
@@ -270,42 +259,87 @@ static void change_retention(struct engine *e, struct queue *q, broker_retention
     }
 }
 
+void queue_apply_settings(struct engine *e, struct queue *q, struct queue_settings *s, bool paused)
+{
+    struct queue_settings old = q->settings;
+    change_retention(e, q, s->retention);
+    q->settings = *s;
+    q->paused = paused;
+    s->dead_letter = NULL;
+    if (old.dedup_ms != q->settings.dedup_ms || old.dedup_count != q->settings.dedup_count) {
+        dedup_settings_changed(e, q);
+    }
+    if (old.compact != q->settings.compact || old.retention != q->settings.retention) {
+        compact_note(e, q);
+    }
+    unused_arm(e, q);
+    settings_release(&old);
+}
+
+/* A queue with its default group; nothing of it is in the log yet. */
+static struct queue *add_with_group(struct engine *e, uint32_t id, struct name name)
+{
+    struct name def = {.bytes = "default", .len = 7};
+    struct queue *q = queue_add(e, id, name);
+    if (q && !group_add(e, q, 0, def, 1)) {
+        queue_remove(e, q);
+        return NULL;
+    }
+    return q;
+}
+
 broker_error queue_apply_record(struct engine *e, uint32_t id, const uint8_t *body, size_t len, const char **text)
 {
-    if (len < QUEUE_BODY_BYTES || body[0] != QUEUE_BODY_VERSION || get_u32(body + 44) > len - QUEUE_BODY_BYTES ||
-        !name_is_valid((const char *)body + QUEUE_BODY_BYTES, get_u32(body + 44))) {
-        *text = "a queue's settings are malformed";
-        return BROKER_MALFORMED;
-    }
-    struct name name = {.bytes = (const char *)body + QUEUE_BODY_BYTES, .len = get_u32(body + 44)};
-    broker_retention retention = (broker_retention)body[1];
-    if ((retention != BROKER_RETENTION_WORK && retention != BROKER_RETENTION_LOG) || body[2] < BROKER_SYNC_ALWAYS ||
-        body[2] > BROKER_SYNC_NONE) {
-        *text = "a queue's retention or sync setting is unknown";
-        return BROKER_MALFORMED;
+    struct queue_settings settings;
+    struct name name;
+    bool paused;
+    broker_error error = queue_decode(e, body, len, &settings, &paused, &name, text);
+    if (error) {
+        return error;
     }
     struct queue *q = queue_by_id(e, id);
-    if (!q) {
-        if (queue_find(e, name)) {
-            *text = "two queues have one name";
-            return BROKER_MALFORMED;
-        }
-        q = queue_add(e, id, name);
-        struct name def = {.bytes = "default", .len = 7};
-        if (!q || !group_add(e, q, 0, def, 1)) {
-            *text = "out of memory";
-            return BROKER_NO_MEMORY;
-        }
+    if (!q && queue_find(e, name)) {
+        *text = "two queues have one name";
+        error = BROKER_MALFORMED;
+    } else if (!q && !(q = add_with_group(e, id, name))) {
+        *text = "out of memory";
+        error = BROKER_NO_MEMORY;
     }
-    change_retention(e, q, retention);
-    q->settings.sync = (broker_sync)body[2];
-    q->settings.lease_ms = get_u32(body + 4);
-    q->settings.max_message_bytes = get_u32(body + 8);
-    q->settings.log_max_age_ms = get_u64(body + 16);
-    q->settings.log_max_bytes = get_u64(body + 24);
-    q->settings.log_max_messages = get_u64(body + 32);
-    q->paused = body[3];
-    return BROKER_OK;
+    if (!error) {
+        queue_apply_settings(e, q, &settings, paused);
+    }
+    settings_release(&settings);
+    return error;
+}
+
+struct queue *queue_make(struct engine *e, struct name name, const struct queue_settings *settings, broker_error *error)
+{
+    if (e->stats.queues >= e->options.max_queues) {
+        *error = BROKER_LIMIT_REACHED;
+        return NULL;
+    }
+    struct queue_settings own;
+    struct buf body;
+    uint64_t index;
+    *error = BROKER_NO_MEMORY;
+    if (!settings_copy(&own, settings)) {
+        return NULL;
+    }
+    buf_init(&body, 0);
+    struct queue *q = queue_encode(&own, false, name, &body) ? add_with_group(e, e->next_queue_id, name) : NULL;
+    if (q) {
+        *error = engine_append(e, RECORD_QUEUE, q->id, 0, body.bytes, body.len, DURABILITY_SYNCED, &index);
+    }
+    if (q && *error) {
+        queue_remove(e, q);
+        q = NULL;
+    } else if (q) {
+        queue_apply_settings(e, q, &own, false);
+        q->settings_index = index;
+    }
+    buf_release(&body);
+    settings_release(&own);
+    return q;
 }
 
 void queue_apply_delete(struct engine *e, struct queue *q)

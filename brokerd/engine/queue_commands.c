@@ -5,77 +5,87 @@
 
 #include "engine_internal.h"
 
-enum { DESCRIBE_GROUPS_STACK = 16 };
-
-static bool settings_are_valid(struct engine *e, const struct command *c)
+static void answer_synced(struct engine *e, const struct command *c, uint64_t index)
 {
-    const broker_queue_settings *s = c->u.queue.settings;
-    if (!s) {
-        return true;
+    pending_push(e, DURABILITY_SYNCED, &(struct pending){.index = index, .token = c->token, .type = c->type});
+}
+
+/* Append what the queue becomes with these settings, then make it so. Takes what settings owns, whatever comes. */
+static bool store_settings(struct engine *e, const struct command *c, struct queue *q, struct queue_settings *settings,
+                           bool paused)
+{
+    struct name name = {.bytes = q->name, .len = strlen(q->name)};
+    struct buf body;
+    uint64_t index;
+    broker_error error = BROKER_NO_MEMORY;
+    buf_init(&body, 0);
+    if (pending_reserve(&e->synced) && queue_encode(settings, paused, name, &body)) {
+        error = engine_append(e, RECORD_QUEUE, q->id, 0, body.bytes, body.len, DURABILITY_SYNCED, &index);
     }
-    if ((s->set & BROKER_SET_RETENTION) && s->retention != BROKER_RETENTION_WORK &&
-        s->retention != BROKER_RETENTION_LOG) {
-        engine_fail(e, c, BROKER_INVALID_ARGUMENT, 0, "retention %d is neither work (1) nor log (2)",
-                    (int)s->retention);
+    buf_release(&body);
+    if (error) {
+        engine_append_failed(e, c, error);
+    } else {
+        queue_apply_settings(e, q, settings, paused);
+        q->settings_index = index;
+        answer_synced(e, c, index);
+    }
+    settings_release(settings);
+    return !error;
+}
+
+/* What `base` becomes by the command; to be released. false: answered. */
+static bool settings_wanted(struct engine *e, const struct command *c, const struct queue_settings *base,
+                            struct queue_settings *wanted)
+{
+    if (!settings_copy(wanted, base)) {
+        engine_append_failed(e, c, BROKER_NO_MEMORY);
         return false;
     }
-    if ((s->set & BROKER_SET_SYNC) && (s->sync < BROKER_SYNC_ALWAYS || s->sync > BROKER_SYNC_NONE)) {
-        engine_fail(e, c, BROKER_INVALID_ARGUMENT, 0, "sync %d is none of always, interval, none", (int)s->sync);
-        return false;
-    }
-    if ((s->set & BROKER_SET_LEASE_MS) && (s->lease_ms < 1 || s->lease_ms > 86400000)) {
-        engine_fail(e, c, BROKER_INVALID_ARGUMENT, 0, "lease_ms %u is not within 1..86400000", s->lease_ms);
-        return false;
-    }
-    if ((s->set & BROKER_SET_MAX_MESSAGE_BYTES) && s->max_message_bytes > e->options.max_message_bytes) {
-        engine_fail(e, c, BROKER_INVALID_ARGUMENT, 0, "max_message_bytes %u is over the broker's limit of %u",
-                    s->max_message_bytes, e->options.max_message_bytes);
+    if (!settings_merge(wanted, c->u.queue.settings)) {
+        settings_release(wanted);
+        engine_append_failed(e, c, BROKER_NO_MEMORY);
         return false;
     }
     return true;
 }
 
-static void merge(struct queue_settings *to, const broker_queue_settings *s)
+/* Creating what is there changes nothing: say so only once it is durable. */
+static void create_again(struct engine *e, const struct command *c, struct queue *q)
 {
-    uint32_t set = s ? s->set : 0;
-    to->retention = set & BROKER_SET_RETENTION ? s->retention : to->retention;
-    to->sync = set & BROKER_SET_SYNC ? s->sync : to->sync;
-    to->lease_ms = set & BROKER_SET_LEASE_MS ? s->lease_ms : to->lease_ms;
-    to->max_message_bytes = set & BROKER_SET_MAX_MESSAGE_BYTES ? s->max_message_bytes : to->max_message_bytes;
-    to->log_max_age_ms = set & BROKER_SET_LOG_MAX_AGE_MS ? s->log_max_age_ms : to->log_max_age_ms;
-    to->log_max_bytes = set & BROKER_SET_LOG_MAX_BYTES ? s->log_max_bytes : to->log_max_bytes;
-    to->log_max_messages = set & BROKER_SET_LOG_MAX_MESSAGES ? s->log_max_messages : to->log_max_messages;
-}
-
-static bool same_settings(const struct queue_settings *a, const struct queue_settings *b)
-{
-    return a->retention == b->retention && a->sync == b->sync && a->lease_ms == b->lease_ms &&
-           a->max_message_bytes == b->max_message_bytes && a->log_max_age_ms == b->log_max_age_ms &&
-           a->log_max_bytes == b->log_max_bytes && a->log_max_messages == b->log_max_messages;
-}
-
-/* Append what the queue would be with these settings, then make it so. */
-static void store_settings(struct engine *e, const struct command *c, uint32_t id, struct name name,
-                           const struct queue_settings *settings, bool paused)
-{
-    struct buf body;
-    uint64_t index;
-    const char *text;
-    broker_error error = BROKER_NO_MEMORY;
-    buf_init(&body, 0);
-    if (pending_reserve(&e->synced) && queue_encode(settings, paused, name, &body)) {
-        error = engine_append(e, RECORD_QUEUE, id, 0, body.bytes, body.len, DURABILITY_SYNCED, &index);
-    }
-    if (!error) {
-        error = queue_apply_record(e, id, body.bytes, body.len, &text);
-    }
-    buf_release(&body);
-    if (error) {
-        engine_append_failed(e, c, error);
+    struct queue_settings wanted;
+    if (!settings_wanted(e, c, &q->settings, &wanted)) {
         return;
     }
-    queue_by_id(e, id)->settings_index = index;
-    pending_push(e, DURABILITY_SYNCED, &(struct pending){.index = index, .token = c->token, .type = c->type});
+    bool same = settings_same(&wanted, &q->settings);
+    settings_release(&wanted);
+    if (!same) {
+        engine_fail(e, c, BROKER_QUEUE_EXISTS, 0, "queue '%s' exists with other settings: alter it instead", q->name);
+    } else if (!pending_reserve(&e->synced)) {
+        engine_append_failed(e, c, BROKER_NO_MEMORY);
+    } else {
+        answer_synced(e, c, q->settings_index);
+        pending_release(e);
+    }
+}
+
+static void create_new(struct engine *e, const struct command *c)
+{
+    struct queue_settings base, wanted;
+    settings_default(e, &base);
+    if (!settings_wanted(e, c, &base, &wanted)) {
+        return;
+    }
+    if (settings_fit(e, c, c->queue, &wanted)) {
+        broker_error error = BROKER_NO_MEMORY;
+        struct queue *q = pending_reserve(&e->synced) ? queue_make(e, c->queue, &wanted, &error) : NULL;
+        if (q) {
+            answer_synced(e, c, q->settings_index);
+        } else {
+            engine_append_failed(e, c, error);
+        }
+    }
+    settings_release(&wanted);
 }
 
 void queue_create(struct engine *e, const struct command *c)
@@ -86,64 +96,58 @@ void queue_create(struct engine *e, const struct command *c)
                     c->queue.len > 64 ? 64 : (int)c->queue.len, c->queue.bytes);
         return;
     }
-    if (!settings_are_valid(e, c)) {
+    if (!settings_in_range(e, c)) {
         return;
     }
     struct queue *q = queue_find(e, c->queue);
     if (q) {
-        struct queue_settings wanted = q->settings;
-        merge(&wanted, c->u.queue.settings);
-        if (same_settings(&wanted,
-                          &q->settings)) { /* creating what is there changes nothing: say so only once it is durable */
-            if (!pending_reserve(&e->synced)) {
-                engine_append_failed(e, c, BROKER_NO_MEMORY);
-                return;
-            }
-            pending_push(e, DURABILITY_SYNCED,
-                         &(struct pending){.index = q->settings_index, .token = c->token, .type = c->type});
-            pending_release(e);
-            return;
-        }
-        engine_fail(e, c, BROKER_QUEUE_EXISTS, 0, "queue '%s' exists with other settings: alter it instead", q->name);
-        return;
-    }
-    if (e->stats.queues >= e->options.max_queues) {
+        create_again(e, c, q);
+    } else if (e->stats.queues >= e->options.max_queues) {
         engine_fail(e, c, BROKER_LIMIT_REACHED, 0, "there are %llu queues, the most that limits.max_queues allows",
                     (unsigned long long)e->stats.queues);
-        return;
+    } else {
+        create_new(e, c);
     }
-    struct queue_settings settings = {
-        .retention = BROKER_RETENTION_WORK, .sync = BROKER_SYNC_ALWAYS, .lease_ms = e->options.default_lease_ms};
-    merge(&settings, c->u.queue.settings);
-    store_settings(e, c, e->next_queue_id, c->queue, &settings, false);
 }
 
-static struct name name_of(const struct queue *q)
+static void wake_groups(struct engine *e, struct queue *q)
 {
-    return (struct name){.bytes = q->name, .len = strlen(q->name)};
+    struct group *g;
+    LIST_FOREACH(g, &q->groups, of_queue)
+    {
+        group_wake(e, g);
+    }
 }
 
 void queue_alter(struct engine *e, const struct command *c)
 {
     struct queue *q = queue_of(e, c);
-    if (q && settings_are_valid(e, c)) {
-        struct queue_settings settings = q->settings;
-        merge(&settings, c->u.queue.settings);
-        store_settings(e, c, q->id, name_of(q), &settings, q->paused);
+    struct queue_settings settings;
+    if (!q || !settings_in_range(e, c) || !settings_wanted(e, c, &q->settings, &settings)) {
+        return;
+    }
+    if (!settings_fit(e, c, (struct name){.bytes = q->name, .len = strlen(q->name)}, &settings)) {
+        settings_release(&settings);
+        return;
+    }
+    if (store_settings(e, c, q, &settings, q->paused)) {
         queue_arm_trim(e, q, e->now.mono.ms);
+        limits_enforce(e, q);
+        wake_groups(e, q);
     }
 }
 
 void queue_pause(struct engine *e, const struct command *c)
 {
     struct queue *q = queue_of(e, c);
-    if (q) {
-        store_settings(e, c, q->id, name_of(q), &q->settings, c->type == COMMAND_QUEUE_PAUSE);
-        struct group *g;
-        LIST_FOREACH(g, &q->groups, of_queue)
-        {
-            group_wake(e, g);
-        }
+    struct queue_settings settings;
+    if (!q) {
+        return;
+    }
+    if (!settings_copy(&settings, &q->settings)) {
+        engine_append_failed(e, c, BROKER_NO_MEMORY);
+    } else if (store_settings(e, c, q, &settings, c->type == COMMAND_QUEUE_PAUSE)) {
+        wake_groups(e, q);
     }
 }
 
@@ -162,7 +166,7 @@ void queue_delete(struct engine *e, const struct command *c)
         return;
     }
     queue_apply_delete(e, q);
-    pending_push(e, DURABILITY_SYNCED, &(struct pending){.index = index, .token = c->token, .type = c->type});
+    answer_synced(e, c, index);
 }
 
 void queue_purge(struct engine *e, const struct command *c)
@@ -204,22 +208,21 @@ void queue_info(struct engine *e, const struct queue *q, broker_queue_info *info
     e->ops->usage(e->store, q->id, &messages, &bytes, &oldest);
     *info = (broker_queue_info){.name = q->name,
                                 .id = q->id,
-                                .settings = {.size = sizeof info->settings,
-                                             .set = 0x7f,
-                                             .retention = q->settings.retention,
-                                             .sync = q->settings.sync,
-                                             .lease_ms = q->settings.lease_ms,
-                                             .max_message_bytes = q->settings.max_message_bytes,
-                                             .log_max_age_ms = q->settings.log_max_age_ms,
-                                             .log_max_bytes = q->settings.log_max_bytes,
-                                             .log_max_messages = q->settings.log_max_messages},
                                 .paused = q->paused,
                                 .first_seq = oldest ? oldest : q->next_seq,
                                 .last_seq = q->next_seq - 1,
                                 .messages = messages,
                                 .bytes = bytes,
                                 .groups = q->group_count,
-                                .consumers = consumers};
+                                .consumers = consumers,
+                                .scheduled = q->specials ? seqset_count(&q->specials->waiting, 1, UINT64_MAX) : 0,
+                                .bindings = q->binding_count,
+                                .published = q->counters.published,
+                                .expired = q->counters.expired,
+                                .dead_lettered = q->counters.dead_lettered,
+                                .dropped = q->counters.dropped,
+                                .duplicates = q->counters.duplicates};
+    settings_info(&q->settings, &info->settings);
 }
 
 static int by_name(const void *a, const void *b)
@@ -305,33 +308,46 @@ void queue_list(struct engine *e, const struct command *c)
     free(infos);
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
 void queue_describe(struct engine *e, const struct command *c)
 {
     struct queue *q = queue_of(e, c);
     if (!q) {
         return;
     }
-    broker_group_info on_stack[DESCRIBE_GROUPS_STACK];
-    broker_group_info *groups =
-        q->group_count > DESCRIBE_GROUPS_STACK ? malloc(q->group_count * sizeof *groups) : on_stack;
-    if (!groups) {
+    broker_group_info *groups = malloc(q->group_count * sizeof *groups);
+    const char **bindings = malloc((q->binding_count + 1) * sizeof *bindings);
+    if (!groups || !bindings) {
+        free(groups);
+        free(bindings);
         engine_append_failed(e, c, BROKER_NO_MEMORY);
         return;
     }
     broker_queue_info info;
     queue_info(e, q, &info);
-    size_t n = q->group_count;
+    size_t n = q->group_count, n_bindings = 0;
     struct group *g;
     LIST_FOREACH(g, &q->groups, of_queue)
     { /* the list is newest first */
         group_info(g, &groups[--n]);
     }
+    struct binding *b;
+    LIST_FOREACH(b, &q->bindings, of_queue)
+    {
+        bindings[n_bindings++] = b->pattern;
+    }
+    qsort(bindings, n_bindings, sizeof *bindings, by_text);
     struct completion done = {.type = c->type, .token = c->token};
     done.u.describe.queue = &info;
     done.u.describe.groups = groups;
     done.u.describe.group_count = q->group_count;
+    done.u.describe.bindings = bindings;
+    done.u.describe.binding_count = n_bindings;
     e->sink_ops->complete(e->sink, &done);
-    if (groups != on_stack) {
-        free(groups);
-    }
+    free(groups);
+    free(bindings);
 }

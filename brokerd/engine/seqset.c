@@ -134,6 +134,17 @@ void seqset_drop_to(struct seqset *s, uint64_t last)
     s->least = last + 1;
 }
 
+static void find_bounds(struct seqset *s)
+{
+    if (s->count == 0) {
+        seqset_release(s);
+        return;
+    }
+    const struct seqset_part *end = &s->parts[s->count - 1];
+    s->least = (uint64_t)s->parts[0].upper << 32 | roaring_bitmap_minimum(s->parts[0].bits);
+    s->most = (uint64_t)end->upper << 32 | roaring_bitmap_maximum(end->bits);
+}
+
 void seqset_remove(struct seqset *s, uint64_t first, uint64_t last)
 {
     if (seqset_empty(s) || first > s->most || last < s->least) {
@@ -150,17 +161,40 @@ void seqset_remove(struct seqset *s, uint64_t first, uint64_t last)
             i++;
         }
     }
-    if (s->count == 0) {
-        seqset_release(s);
-        return;
+    if (s->count == 0 || first <= s->least || last >= s->most) {
+        find_bounds(s);
     }
-    const struct seqset_part *end = &s->parts[s->count - 1];
-    if (last >= s->most) {
-        s->most = (uint64_t)end->upper << 32 | roaring_bitmap_maximum(end->bits);
+}
+
+bool seqset_add_all(struct seqset *s, const struct seqset *other)
+{
+    for (uint32_t i = 0; i < other->count; i++) {
+        roaring_bitmap_t *bits = part_make(s, other->parts[i].upper);
+        if (!bits) {
+            return false;
+        }
+        roaring_bitmap_or_inplace(bits, other->parts[i].bits);
     }
-    if (first <= s->least) {
-        s->least = (uint64_t)s->parts[0].upper << 32 | roaring_bitmap_minimum(s->parts[0].bits);
+    if (!seqset_empty(other)) {
+        s->least = seqset_empty(s) || other->least < s->least ? other->least : s->least;
+        s->most = other->most > s->most ? other->most : s->most;
     }
+    return true;
+}
+
+void seqset_remove_all(struct seqset *s, const struct seqset *other)
+{
+    for (uint32_t i = s->count; i > 0; i--) {
+        const struct seqset_part *part = &s->parts[i - 1];
+        uint32_t j = part_at_least(other, part->upper);
+        if (j < other->count && other->parts[j].upper == part->upper) {
+            roaring_bitmap_andnot_inplace(part->bits, other->parts[j].bits);
+            if (roaring_bitmap_is_empty(part->bits)) {
+                part_remove(s, i - 1);
+            }
+        }
+    }
+    find_bounds(s);
 }
 
 uint64_t seqset_next(const struct seqset *s, uint64_t from)
@@ -231,6 +265,21 @@ uint64_t seqset_count(const struct seqset *s, uint64_t first, uint64_t last)
         }
         uint64_t from = base > first ? base : first, to = top < last ? top : last;
         n += roaring_bitmap_range_cardinality(s->parts[i].bits, from - base, to - base + 1);
+    }
+    return n;
+}
+
+uint64_t seqset_count_common(const struct seqset *a, const struct seqset *b)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0, k = 0; i < a->count && k < b->count;) {
+        if (a->parts[i].upper == b->parts[k].upper) {
+            n += roaring_bitmap_and_cardinality(a->parts[i++].bits, b->parts[k++].bits);
+        } else if (a->parts[i].upper < b->parts[k].upper) {
+            i++;
+        } else {
+            k++;
+        }
     }
     return n;
 }

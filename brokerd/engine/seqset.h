@@ -26,6 +26,9 @@ static inline bool seqset_empty(const struct seqset *s)
 }
 bool seqset_add(struct seqset *s, uint64_t first, uint64_t last); /* first >= 1; false: no memory, set unchanged */
 void seqset_remove(struct seqset *s, uint64_t first, uint64_t last);
+/* Whole sets at once. add_all: false: no memory, set unchanged or partly united. */
+bool seqset_add_all(struct seqset *s, const struct seqset *other);
+void seqset_remove_all(struct seqset *s, const struct seqset *other);
 bool seqset_has(const struct seqset *s, uint64_t seq);
 void seqset_drop_to(struct seqset *s, uint64_t last); /* remove everything <= last */
 /* The least member >= from; UINT64_MAX if there is none. */
@@ -33,6 +36,7 @@ uint64_t seqset_next(const struct seqset *s, uint64_t from);
 /* The least number >= from that is not in the set. */
 uint64_t seqset_next_absent(const struct seqset *s, uint64_t from);
 uint64_t seqset_count(const struct seqset *s, uint64_t first, uint64_t last);
+uint64_t seqset_count_common(const struct seqset *a, const struct seqset *b); /* members of both */
 
 /* u32 parts, then per part u32 upper half, u32 length, roaring's portable format. */
 bool seqset_save(const struct seqset *s, struct buf *out);

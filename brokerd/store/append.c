@@ -58,21 +58,21 @@ static uint64_t kept_for_acks(const struct store *s)
     return s->space.next || empty ? 0 : s->options.segment_bytes / ACK_RESERVE_PART;
 }
 
-/* Make the filling batch have room for `bytes` more, in a new batch, chunk or segment if need be. */
-static broker_error make_room(struct store *s, uint64_t bytes, bool message)
+/* Make the filling batch have room for `bytes` more with so many messages (places of messages, that is), in a new batch, chunk or segment if need be. */
+static broker_error make_room(struct store *s, uint64_t bytes, uint32_t messages)
 {
     struct fill *f = &s->fill;
-    uint64_t kept = message ? kept_for_acks(s) : 0;
+    uint64_t kept = messages ? kept_for_acks(s) : 0;
     if (f->write) {
-        if (chunk_has_room(f->chunk, bytes) && segment_has_room(s->log.active, f->chunk->end, bytes + kept, message))
+        if (chunk_has_room(f->chunk, bytes) && segment_has_room(s->log.active, f->chunk->end, bytes + kept, messages))
             return BROKER_OK;
         if (f->count == 0)
             cancel_batch(s);
         else
             log_close(s, f->urgency == DURABILITY_SYNCED);
     }
-    if (!segment_has_room(s->log.active, s->log.end + BATCH_HEAD_BYTES, bytes + kept, message)) {
-        broker_error error = space_roll(s, message);
+    if (!segment_has_room(s->log.active, s->log.end + BATCH_HEAD_BYTES, bytes + kept, messages)) {
+        broker_error error = space_roll(s, messages > 0);
         if (error)
             return error;
     }
@@ -132,7 +132,7 @@ broker_error log_mark(struct store *s)
     if (s->failed)
         return BROKER_IO;
     if (!s->fill.write) {
-        broker_error error = make_room(s, 0, false);
+        broker_error error = make_room(s, 0, 0);
         if (error)
             return error;
     }
@@ -140,37 +140,27 @@ broker_error log_mark(struct store *s)
     return BROKER_OK;
 }
 
-static broker_error refuse(const struct store *s, uint32_t padded, bool message)
+static broker_error refuse(const struct store *s, uint64_t bytes, uint32_t messages)
 {
     if (s->failed)
         return BROKER_IO;
-    uint64_t least = SEGMENT_DATA_START + 2 * BATCH_HEAD_BYTES + segment_footer_bytes(1 + HOLES_MAX, 1);
-    if (least + padded > s->options.segment_bytes)
+    uint64_t least = SEGMENT_DATA_START + 2 * BATCH_HEAD_BYTES +
+                     segment_footer_bytes(messages * (uint64_t)(1 + HOLES_MAX), messages);
+    if (least + bytes > s->options.segment_bytes)
         return BROKER_TOO_LARGE;
-    if (message && s->space.full)
+    if (messages && s->space.full)
         return BROKER_DISK_FULL;
-    if (message && s->log.unwritten_bytes && s->log.unwritten_bytes + padded > s->options.window_bytes)
+    if (messages && s->log.unwritten_bytes && s->log.unwritten_bytes + bytes > s->options.window_bytes)
         return BROKER_OVERLOADED;
     return BROKER_OK;
 }
 
-broker_error log_append(struct store *s, const uint8_t *record, uint32_t length, enum durability durability,
-                        uint64_t *index)
+/* There is room, and the index knows it: nothing can fail any more. */
+static void put_record(struct store *s, const uint8_t *record, uint32_t length)
 {
     struct fill *f = &s->fill;
-    bool message = record_type_of(record) == RECORD_MESSAGE;
-    uint32_t padded = pad8(length);
-    assert(s->open && length >= RECORD_HEAD_BYTES && length <= RECORD_MAX_BYTES);
-    broker_error error = refuse(s, padded, message);
-    if (!error)
-        error = make_room(s, padded, message);
-    if (error)
-        return error;
     struct chunk *c = f->chunk;
-    if (message &&
-        !index_add(s, s->log.active, record_queue(record), record_seq(record), get_u64(record + 24), c->end, length))
-        return BROKER_NO_MEMORY;
-
+    uint32_t padded = pad8(length);
     uint8_t *to = c->bytes + (c->end - c->base);
     memset(to + padded - 8, 0, 8);
     memcpy(to, record, length);
@@ -183,8 +173,105 @@ broker_error log_append(struct store *s, const uint8_t *record, uint32_t length,
     c->end += padded;
     s->log.unwritten_bytes += padded;
     f->count++;
+}
+
+broker_error log_append(struct store *s, const uint8_t *record, uint32_t length, enum durability durability,
+                        uint64_t *index)
+{
+    struct fill *f = &s->fill;
+    bool message = record_type_of(record) == RECORD_MESSAGE;
+    uint32_t padded = pad8(length);
+    assert(s->open && length >= RECORD_HEAD_BYTES && length <= RECORD_MAX_BYTES);
+    assert(record_type_of(record) != RECORD_ROUTE);
+    broker_error error = refuse(s, padded, message);
+    if (!error)
+        error = make_room(s, padded, message);
+    if (error)
+        return error;
+    if (message && !index_add(s, s->log.active, record_queue(record), record_seq(record), get_u64(record + 24),
+                              f->chunk->end, length))
+        return BROKER_NO_MEMORY;
+    put_record(s, record, length);
     if (durability > f->urgency)
         f->urgency = durability;
+    *index = s->log.next_index;
+    return BROKER_OK;
+}
+
+/* ---- several records, all or nothing ---------------------------------------------------------------------------------- */
+
+static struct route route_before(const struct append_item *items, uint32_t i)
+{
+    return i ? route_get(items[i - 1].record, items[i - 1].length) : (struct route){0, NULL};
+}
+
+/* Their bytes, and the places of messages among them. */
+static void measure(const struct append_item *items, uint32_t count, uint64_t *bytes, uint64_t *places)
+{
+    *bytes = *places = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *record = items[i].record;
+        assert(items[i].length >= RECORD_HEAD_BYTES && items[i].length <= RECORD_MAX_BYTES);
+        assert(record_type_of(record) != RECORD_ROUTE ||
+               (i + 1 < count && record_type_of(items[i + 1].record) == RECORD_MESSAGE &&
+                route_get(record, items[i].length).n));
+        *bytes += pad8(items[i].length);
+        if (record_type_of(record) == RECORD_MESSAGE)
+            *places += 1 + (uint64_t)route_before(items, i).n;
+    }
+}
+
+static bool index_all(struct store *s, const struct append_item *items, uint32_t count)
+{
+    struct segment *g = s->log.active;
+    uint64_t offset = s->fill.chunk->end;
+    bool ok = true;
+    for (uint32_t i = 0; i < count && ok; offset += pad8(items[i].length), i++) {
+        const uint8_t *record = items[i].record;
+        if (record_type_of(record) != RECORD_MESSAGE)
+            continue;
+        uint32_t length = items[i].length;
+        uint64_t time_ms = get_u64(record + 24);
+        struct route route = route_before(items, i);
+        ok = index_add(s, g, record_queue(record), record_seq(record), time_ms, offset, length);
+        for (uint32_t k = 0; k < route.n && ok; k++)
+            ok = index_add(s, g, route_queue(&route, k), route_seq(&route, k), time_ms, offset, length | ENTRY_ROUTED);
+    }
+    return ok;
+}
+
+static void cut_all(struct store *s, const struct append_item *items, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *record = items[i].record;
+        if (record_type_of(record) != RECORD_MESSAGE)
+            continue;
+        struct route route = route_before(items, i);
+        index_cut(s, s->log.active, record_queue(record), record_seq(record));
+        for (uint32_t k = 0; k < route.n; k++)
+            index_cut(s, s->log.active, route_queue(&route, k), route_seq(&route, k));
+    }
+}
+
+broker_error log_append_all(struct store *s, const struct append_item *items, uint32_t count,
+                            enum durability durability, uint64_t *index)
+{
+    uint64_t bytes, places;
+    assert(s->open && count);
+    measure(items, count, &bytes, &places);
+    broker_error error = places > UINT32_MAX ? BROKER_TOO_LARGE : refuse(s, bytes, (uint32_t)places);
+    if (!error)
+        error = make_room(s, bytes, (uint32_t)places);
+    if (error)
+        return error;
+    if (!index_all(s, items, count)) {
+        cut_all(s, items, count);
+        return BROKER_NO_MEMORY;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        put_record(s, items[i].record, items[i].length);
+    if (durability > s->fill.urgency)
+        s->fill.urgency = durability;
     *index = s->log.next_index;
     return BROKER_OK;
 }

@@ -139,6 +139,7 @@ void checkpoint_take(struct store *s)
     c->taken = j;
     c->wanted = c->sealed_since = false;
     c->log_bytes = 0;
+    backup_checkpoint_taken(s, j->head.index);
     checkpoint_advance(s);
 }
 
@@ -191,6 +192,8 @@ static void checkpoint_succeeded(struct store *s, struct checkpoint_job *j)
 {
     struct checkpoints *c = &s->checkpoints;
     uint64_t bytes = CHECKPOINT_HEAD_BYTES + j->store.len + j->engine.len;
+    uint64_t index = j->head.index, gone = c->older, gone_bytes = c->older_bytes;
+    bool kept = gone && gone != j->remove; /* a backup had it when this one was begun */
     s->space.disk_bytes += bytes - (j->remove ? c->older_bytes : 0);
     c->older = c->newest;
     c->older_bytes = c->newest_bytes;
@@ -198,6 +201,9 @@ static void checkpoint_succeeded(struct store *s, struct checkpoint_job *j)
     c->newest_bytes = bytes;
     c->taken = NULL;
     checkpoint_free(j);
+    if (kept && gone != c->pinned)
+        backup_forget_checkpoint(s, gone, gone_bytes);
+    backup_checkpoint_written(s, index, bytes);
     checkpoint_take(s); /* if another one was asked for meanwhile */
 }
 
@@ -230,7 +236,7 @@ void checkpoint_advance(struct store *s)
         return;
     bool quiet = s->log.next_index - 1 == j->head.index && !(s->fill.write && s->fill.count);
     j->head.flags = quiet ? CHECKPOINT_CLEAN : 0;
-    j->remove = s->checkpoints.older;
+    j->remove = s->checkpoints.older == s->checkpoints.pinned ? 0 : s->checkpoints.older;
     s->checkpoints.writing = true;
     job_begin(s, &j->j, checkpoint_run_job, checkpoint_done);
 }

@@ -125,12 +125,11 @@ static struct clean_run *run_for(struct clean_job *j, uint32_t queue, uint64_t s
 static int copy_record(struct cold *w, struct scan *c, const struct entry *e, const struct clean_range *range,
                        uint64_t seq)
 {
-    uint32_t padded = pad8(e->length);
+    uint32_t length = entry_length(e), padded = pad8(length);
     const uint8_t *record = scan_bytes(c, (uint64_t)e->place * 8, padded);
     if (!record)
         return error_is_transient(c->error) ? c->error : EBADMSG;
-    if (record_length(record) != e->length || !record_intact(record, e->length) ||
-        record_queue(record) != range->queue || record_seq(record) != seq || record_type_of(record) != RECORD_MESSAGE)
+    if (!record_is(record, e, range->queue, seq))
         return EBADMSG;
     struct clean_run *r = run_for(w->j, range->queue, seq, range->joins || seq > range->first);
     int error = r ? 0 : ENOMEM;
@@ -138,7 +137,12 @@ static int copy_record(struct cold *w, struct scan *c, const struct entry *e, co
     if (!to)
         return error;
     memcpy(to, record, padded);
-    w->j->entries[w->j->entry_count - 1] = (struct entry){(uint32_t)((w->offset + w->len) / 8), e->length};
+    if (e->length & ENTRY_ROUTED) { /* moved out, a further place is a message of its own: no cold segment has routes */
+        put_u32(to + 12, range->queue);
+        put_u64(to + 16, seq);
+        record_seal(to);
+    }
+    w->j->entries[w->j->entry_count - 1] = (struct entry){(uint32_t)((w->offset + w->len) / 8), length};
     w->crc = crc32c(w->crc, to, 8);
     w->len += padded;
     w->count++;

@@ -40,7 +40,7 @@ static void recount_range(void *arg, uint64_t first, uint64_t last)
     for (uint64_t seq = first; seq <= last; seq++) {
         const struct entry *e = &c->j->entries[c->run->run.entry + (seq - c->run->run.first)];
         c->live += e->length != 0;
-        c->bytes += pad8(e->length);
+        c->bytes += pad8(entry_length(e));
     }
 }
 

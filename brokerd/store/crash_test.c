@@ -4,17 +4,31 @@
  */
 #include "test/rig.h"
 
-enum { QUEUES = 4, SEQS = 4000 };
+enum { QUEUES = 4, SEQS = 4000, GROUPS = 8192, GROUP_PLACES = 32 };
 
 struct note { /* batches that a message and its settling are in; 0: none */
     uint64_t published[SEQS], settled[SEQS];
     uint64_t next;
 };
 
+struct group { /* what was appended at once, in this life */
+    uint64_t batch;
+    uint32_t count;
+    struct {
+        uint32_t queue;
+        uint64_t seq;
+    } places[GROUP_PLACES];
+    uint32_t settled_queue;
+    uint64_t first, last; /* settled; 0: nothing */
+};
+
 struct history {
     struct rig r;
     struct note notes[QUEUES];
     uint64_t acknowledged;
+    struct group groups[GROUPS];
+    uint32_t group_count;
+    bool copying; /* a backup is open, or was asked for */
 };
 
 static uint64_t chance(struct history *h, uint64_t n)
@@ -34,6 +48,69 @@ static void publish(struct history *h)
     if (rig_publish_sized(&h->r, q, len) == BROKER_OK) {
         store_engine_ops.stats(h->r.store, &stats); /* the filling batch is the next one */
         n->published[n->next++] = stats.log_index + 1;
+    }
+}
+
+/* A few messages, some of them in several queues, and perhaps a settling: all or nothing. */
+static void append_all(struct history *h)
+{
+    struct rig_item items[8];
+    struct group *g = &h->groups[h->group_count];
+    struct store_stats stats;
+    uint32_t count = 1 + (uint32_t)chance(h, 7);
+    *g = (struct group){0};
+    if (h->group_count == GROUPS - 1)
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t first = (uint32_t)chance(h, QUEUES);
+        items[i] = (struct rig_item){.n = 1 + (uint32_t)chance(h, QUEUES), .body_len = chance(h, 300)};
+        for (uint32_t k = 0; k < items[i].n; k++) {
+            uint32_t q = items[i].queues[k] = (first + k) % QUEUES;
+            g->places[g->count].queue = q;
+            g->places[g->count++].seq = h->notes[q].next++;
+        }
+    }
+    uint32_t q = g->settled_queue = (uint32_t)chance(h, QUEUES);
+    if (chance(h, 2) && h->notes[q].next > 1) { /* also of what is being published */
+        g->first = 1 + chance(h, h->notes[q].next - 1);
+        g->last = g->first + chance(h, h->notes[q].next - g->first);
+        items[count++] = (struct rig_item){.n = 1, .queues = {q}, .first = g->first, .last = g->last};
+    }
+    bool fits = true;
+    for (uint32_t i = 0; i < QUEUES; i++)
+        fits &= h->notes[i].next < SEQS;
+    if (!fits || rig_all(&h->r, items, count) != BROKER_OK) {
+        for (uint32_t i = g->count; i > 0; i--)
+            h->notes[g->places[i - 1].queue].next--;
+        return;
+    }
+    store_engine_ops.stats(h->r.store, &stats);
+    g->batch = stats.log_index + 1;
+    for (uint32_t i = 0; i < g->count; i++)
+        h->notes[g->places[i].queue].published[g->places[i].seq] = g->batch;
+    for (uint64_t seq = g->first; g->first && seq <= g->last; seq++) {
+        if (!h->notes[q].settled[seq])
+            h->notes[q].settled[seq] = g->batch;
+    }
+    h->group_count++;
+}
+
+static void on_begun(void *arg, struct backup_asker asker, broker_error error, const char *text,
+                     const struct backup_listing *listing)
+{
+    struct history *h = arg;
+    if (error)
+        h->copying = false;
+}
+
+static void back_up(struct history *h)
+{
+    if (h->copying) {
+        h->copying = false;
+        store_backup_ops.end(h->r.store, 1);
+    } else {
+        h->copying = true;
+        store_backup_ops.begin(h->r.store, (struct backup_asker){1, 0}, on_begun, h);
     }
 }
 
@@ -87,7 +164,8 @@ static void read_some(struct history *h)
         fail_msg("message %llu of queue %u is damaged (from %llu)", (unsigned long long)bad, q,
                  (unsigned long long)from);
     for (uint32_t i = 0; status == READ_OK && i < count; i++)
-        assert_true(record_intact(out[i].record, out[i].padded_len) && record_seq(out[i].record) == out[i].seq);
+        assert_true(record_intact(out[i].record, out[i].padded_len) &&
+                    (record_seq(out[i].record) == out[i].seq || get_u16(out[i].record + 32)));
 }
 
 static void run(struct history *h, uint64_t steps)
@@ -97,8 +175,8 @@ static void run(struct history *h, uint64_t steps)
         case 0:
         case 1:
         case 2:
-        case 3:
-        case 4: publish(h); break;
+        case 3: publish(h); break;
+        case 4: append_all(h); break;
         case 5: settle(h); break;
         case 6:
         case 7:
@@ -117,15 +195,44 @@ static void run(struct history *h, uint64_t steps)
         default:
             if (chance(h, 100) == 0)
                 store_checkpoint(h->r.store, h->r.now);
+            else if (chance(h, 50) == 0)
+                back_up(h);
             break;
         }
     }
     h->acknowledged = h->r.engine->durable;
 }
 
+/* Of what was appended at once all is there, or nothing. */
+static void check_groups(struct history *h)
+{
+    for (uint32_t i = 0; i < h->group_count; i++) {
+        const struct group *g = &h->groups[i];
+        const struct note *n = &h->notes[g->settled_queue];
+        bool there = g->places[0].seq < h->r.engine->queues[g->places[0].queue].next;
+        for (uint32_t k = 1; k < g->count; k++) {
+            if (there != (g->places[k].seq < h->r.engine->queues[g->places[k].queue].next))
+                fail_msg("of one append_all, message %llu of queue %u is %s, but %llu of queue %u is not",
+                         (unsigned long long)g->places[0].seq, g->places[0].queue, there ? "there" : "missing",
+                         (unsigned long long)g->places[k].seq, g->places[k].queue);
+        }
+        for (uint64_t seq = g->first; g->first && seq <= g->last; seq++) {
+            bool live = test_engine_live(h->r.engine, g->settled_queue, seq);
+            bool exists = seq < h->r.engine->queues[g->settled_queue].next;
+            if (exists && n->settled[seq] == g->batch && live == there)
+                fail_msg("message %llu of queue %u is %s, but the rest of its append_all is %s",
+                         (unsigned long long)seq, g->settled_queue, live ? "not settled" : "settled",
+                         there ? "there" : "missing");
+        }
+    }
+    h->group_count = 0;
+    h->copying = false;
+}
+
 /* What the next start says must agree with the notes; then the notes are what it says. */
 static void check(struct history *h)
 {
+    check_groups(h);
     for (uint32_t q = 0; q < QUEUES; q++) {
         struct note *n = &h->notes[q];
         const struct test_queue *t = &h->r.engine->queues[q];

@@ -150,6 +150,16 @@ void directory_run_get(const uint8_t in[DIRECTORY_RUN_BYTES], struct directory_r
                                   .max_time_ms = get_u64(in + 24)};
 }
 
+struct route route_get(const uint8_t *record, uint32_t length)
+{
+    const uint8_t *body = record + RECORD_HEAD_BYTES;
+    if (length < RECORD_HEAD_BYTES + 8 + ROUTE_PLACE_BYTES || record_type_of(record) != RECORD_ROUTE ||
+        (length - RECORD_HEAD_BYTES - 8) / ROUTE_PLACE_BYTES != get_u32(body) ||
+        (length - RECORD_HEAD_BYTES - 8) % ROUTE_PLACE_BYTES)
+        return (struct route){0, NULL};
+    return (struct route){get_u32(body), body + 8};
+}
+
 /* The CRC also covers where the block belongs, so that a block of another segment cannot pass. */
 static uint32_t entry_block_crc(const uint8_t *block, uint32_t n, uint32_t segment, uint32_t number)
 {

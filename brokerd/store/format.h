@@ -28,7 +28,6 @@ enum {
     FILE_NAME_BYTES = 64
 };
 
-
 enum segment_kind { SEGMENT_LOG = 1, SEGMENT_COLD = 2 };
 enum format_check { FORMAT_OK, FORMAT_DAMAGED, FORMAT_FOREIGN_VERSION };
 
@@ -90,10 +89,34 @@ void directory_run_get(const uint8_t in[DIRECTORY_RUN_BYTES], struct directory_r
 
 struct entry { /* of one message: its record lies at place * 8 in the segment */
     uint32_t place;
-    uint32_t length; /* unpadded; 0: a hole */
+    uint32_t length; /* unpadded, and ENTRY_… bits; 0: a hole */
 };
-/* In memory only: the engine does not want it any more. Lengths stay below 2^26. */
+/* In memory only: the engine does not want it any more. */
 #define ENTRY_DEAD 0x80000000u
+/* A further place of the message, which a RECORD_ROUTE gave it: the record names another queue and seq. */
+#define ENTRY_ROUTED      0x40000000u
+#define ENTRY_LENGTH_MASK 0x0fffffffu /* lengths stay below 2^26 */
+static inline uint32_t entry_length(const struct entry *e)
+{
+    return e->length & ENTRY_LENGTH_MASK;
+}
+
+/* The further places of the message that follows a RECORD_ROUTE. */
+#define ROUTE_PLACE_BYTES 16u
+struct route {
+    uint32_t n; /* 0: there is no route */
+    const uint8_t *places;
+};
+static inline uint32_t route_queue(const struct route *r, uint32_t i)
+{
+    return get_u32(r->places + (size_t)i * ROUTE_PLACE_BYTES);
+}
+static inline uint64_t route_seq(const struct route *r, uint32_t i)
+{
+    return get_u64(r->places + (size_t)i * ROUTE_PLACE_BYTES + 8);
+}
+/* What a RECORD_ROUTE of `length` bytes says; n 0 if it is none, or none that makes sense. Looks at no CRC. */
+struct route route_get(const uint8_t *record, uint32_t length);
 
 /* n entries, 1..ENTRIES_PER_BLOCK, with dead ones as holes; returns the bytes put. */
 size_t entry_block_put(uint8_t out[ENTRY_BLOCK_BYTES], const struct entry *entries, uint32_t n, uint32_t segment,

@@ -43,6 +43,8 @@ void fsck_stop(struct fsck *k, int error, const char *name)
 
 const char *fsck_queue_name(const struct fsck *k, uint32_t queue)
 {
+    if (queue == SCHEDULE_QUEUE_ID)
+        return "(schedule)";
     const char *name = engine_queue_name(k->engine, queue);
     return name ? name : "?";
 }
@@ -51,6 +53,11 @@ const char *fsck_queue_name(const struct fsck *k, uint32_t queue)
 
 static broker_error no_append(void *store, const uint8_t *record, uint32_t length, enum durability durability,
                               uint64_t *index)
+{
+    return BROKER_SHUTTING_DOWN;
+}
+static broker_error no_append_all(void *store, const struct append_item *items, uint32_t count,
+                                  enum durability durability, uint64_t *index)
 {
     return BROKER_SHUTTING_DOWN;
 }
@@ -80,6 +87,7 @@ static void no_stats(void *store, struct store_stats *out)
     *out = (struct store_stats){0};
 }
 static const struct store_ops no_store = {.append = no_append,
+                                          .append_all = no_append_all,
                                           .read = no_read,
                                           .dead = no_dead,
                                           .queue_gone = no_queue_gone,

@@ -6,10 +6,12 @@
 #include "scan.h"
 #include "store_internal.h"
 
-struct found { /* a whole message in a segment */
+#define SCHEDULE_QUEUE_ID UINT32_MAX /* the engine's own: it has no name */
+
+struct found { /* a whole message in a segment, once for each of its places */
     uint64_t seq;
     uint32_t queue;
-    uint32_t place, length;
+    uint32_t place, length; /* as in an entry */
 };
 
 struct piece { /* a damaged part of the batches: repaired, it is one batch */
@@ -41,6 +43,7 @@ struct fsck_segment {
     uint64_t last_index;
     uint32_t last_epoch;
     struct scan scan;
+    uint32_t odd_routes;
     struct piece *pieces; /* owned */
     uint32_t piece_count, piece_cap;
     struct found *found; /* owned; by queue, then seq, once sorted */
@@ -104,11 +107,13 @@ void fsck_add_piece(struct fsck *k, struct fsck_segment *g, struct piece piece);
 void fsck_records(struct fsck *k, struct fsck_segment *g, const uint8_t *bytes, uint64_t from, uint64_t to,
                   bool damaged);
 bool fsck_is_record(const uint8_t *record, uint64_t left); /* a whole one, of a known type */
-bool fsck_add_found(struct fsck_segment *g, const uint8_t *record, uint64_t offset);
+/* The further places of the message right behind `record`; n 0: it is no whole route, or no whole message follows. */
+struct route fsck_route_of(const uint8_t *record, uint64_t left);
 /* fsck_log.c */
 void fsck_find_claims(struct fsck *k);
-void fsck_walk_log(struct fsck *k);                            /* everything a start would read */
-bool fsck_is_new(const struct fsck *k, const uint8_t *record); /* a message after all replayed so far of its queue */
+void fsck_walk_log(struct fsck *k); /* everything a start would read */
+/* Is it a message after all replayed so far, of each queue it is in? */
+bool fsck_is_new(const struct fsck *k, const uint8_t *message, const struct route *route);
 void fsck_suspect(struct fsck *k, uint32_t queue, uint64_t seq);
 /* fsck_rest.c */
 void fsck_head(struct fsck *k, struct fsck_segment *g);

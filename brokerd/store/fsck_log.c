@@ -47,10 +47,18 @@ static struct last_seq *last_seq_of(const struct fsck *k, uint32_t queue)
     return l;
 }
 
-bool fsck_is_new(const struct fsck *k, const uint8_t *record)
+static bool is_later(const struct fsck *k, uint32_t queue, uint64_t seq)
 {
-    const struct last_seq *l = last_seq_of(k, record_queue(record));
-    return !l || record_seq(record) > l->seq;
+    const struct last_seq *l = last_seq_of(k, queue);
+    return seq > (l ? l->seq : 0);
+}
+
+bool fsck_is_new(const struct fsck *k, const uint8_t *message, const struct route *route)
+{
+    bool later = is_later(k, record_queue(message), record_seq(message));
+    for (uint32_t i = 0; i < route->n && later; i++)
+        later = is_later(k, route_queue(route, i), route_seq(route, i));
+    return later;
 }
 
 static void lost(struct fsck *k, uint32_t queue, uint64_t first, uint64_t last)
@@ -75,10 +83,8 @@ static void settle_suspects(struct fsck *k, uint32_t queue, uint64_t first, uint
     }
 }
 
-static void note_seq(struct fsck *k, const uint8_t *record)
+static void note_seq(struct fsck *k, uint32_t queue, uint64_t seq)
 {
-    uint32_t queue = record_queue(record);
-    uint64_t seq = record_seq(record);
     struct last_seq *l = last_seq_of(k, queue);
     if (!l) {
         if (!(l = calloc(1, sizeof *l))) {
@@ -97,9 +103,18 @@ static void note_seq(struct fsck *k, const uint8_t *record)
 
 /* ---- replay --------------------------------------------------------------------------------------------------------------- */
 
-/* A record that the engine refuses is damage like any other. */
-static void replay(struct fsck *k, struct fsck_segment *g, const uint8_t *bytes, const struct piece *part, uint64_t to)
+static void note_message(struct fsck *k, const uint8_t *message, const struct route *route)
 {
+    note_seq(k, record_queue(message), record_seq(message));
+    for (uint32_t i = 0; i < route->n && !k->error; i++)
+        note_seq(k, route_queue(route, i), route_seq(route, i));
+}
+
+/* A record that the engine refuses is damage like any other. */
+static void replay(struct fsck *k, struct fsck_segment *g, const uint8_t *bytes, const struct piece *part, uint64_t to,
+                   bool damaged)
+{
+    struct route route = {0, NULL}; /* of the record before, if it led here and the engine got it */
     for (uint64_t at = part->from + BATCH_HEAD_BYTES; at < to && !k->error;) {
         const uint8_t *record = bytes + (at - part->from - BATCH_HEAD_BYTES);
         const char *text = "";
@@ -107,29 +122,37 @@ static void replay(struct fsck *k, struct fsck_segment *g, const uint8_t *bytes,
             at += 8;
             continue;
         }
-        bool message = record_type_of(record) == RECORD_MESSAGE;
-        bool stale = message && !fsck_is_new(k, record);
-        if (message && !stale)
-            note_seq(k, record);
+        uint8_t type = record_type_of(record);
+        struct route leads = fsck_route_of(record, to - at);
+        bool stale = type == RECORD_MESSAGE && !fsck_is_new(k, record, &route);
+        if (type == RECORD_ROUTE)
+            stale = leads.n == 0 || !fsck_is_new(k, record + record_padded(record), &leads);
+        if (type == RECORD_MESSAGE && !stale)
+            note_message(k, record, &route);
         broker_error error = stale || k->error ? BROKER_OK : engine_replay(k->engine, record, &text);
+        if (type == RECORD_MESSAGE && stale && !damaged) { /* else: old bytes */
+            error = BROKER_MALFORMED;
+            text = "it is not later than the one before in its queue, or in one that it is routed to";
+        }
         if (error == BROKER_MALFORMED) {
             fsck_problem(k, "%s, offset %" PRIu64 ": a record of type %u of queue %u makes no sense: %s", g->name, at,
-                         record_type_of(record), record_queue(record), text);
+                         type, record_queue(record), text);
             fsck_add_piece(k, g, (struct piece){part->from, part->to, part->index, part->epoch, at});
         } else if (error) {
             fsck_stop(k, error == BROKER_NO_MEMORY ? ENOMEM : EIO, g->name);
         }
+        route = damaged && stale ? (struct route){0, NULL} : leads;
         at += record_padded(record);
     }
 }
 
-static void replay_part(struct fsck *k, struct fsck_segment *g, struct piece part)
+static void replay_part(struct fsck *k, struct fsck_segment *g, struct piece part, bool damaged)
 {
     uint64_t from = part.from + BATCH_HEAD_BYTES;
     uint64_t to = part.to < g->scan.file_bytes ? part.to : g->scan.file_bytes;
     const uint8_t *bytes = from < to ? scan_bytes(&g->scan, from, (size_t)(to - from)) : NULL;
     if (bytes && part.index > fsck_base_index(k))
-        replay(k, g, bytes, &part, to);
+        replay(k, g, bytes, &part, to, damaged);
 }
 
 /* ---- where the log goes on -------------------------------------------------------------------------------------------------- */
@@ -221,7 +244,7 @@ static uint64_t damaged_log(struct fsck *k, struct fsck_segment *g, uint64_t at,
     g->last_epoch = k->epoch;
     fsck_damaged_part(k, g, at, to, index, torn);
     if (!k->error)
-        replay_part(k, g, g->pieces[g->piece_count - 1]);
+        replay_part(k, g, g->pieces[g->piece_count - 1], true);
     k->next_index = index + 1;
     g->last_index = index;
     return to;
@@ -274,7 +297,7 @@ static void walk_segment(struct fsck *k, struct fsck_segment *g)
             fsck_take_batch(k, g, batch, at, &head);
             k->epoch = head.epoch;
             k->next_index = head.index + 1;
-            replay_part(k, g, (struct piece){at, at + head.length, head.index, head.epoch, 0});
+            replay_part(k, g, (struct piece){at, at + head.length, head.index, head.epoch, 0}, false);
             at += head.length;
         } else {
             on = end_or_damage(k, g, &at, found, &head);

@@ -80,16 +80,34 @@ static void fill_gap(struct patch *b, uint64_t n)
     }
 }
 
+static bool is_at(const struct fsck_segment *g, uint32_t queue, uint64_t seq, uint64_t offset)
+{
+    const struct found *found = fsck_lookup(g, queue, seq);
+    return found && (uint64_t)found->place * 8 == offset;
+}
+
 static bool is_kept(const struct fsck_segment *g, const uint8_t *record, uint64_t offset)
 {
     for (uint32_t i = 0; i < g->piece_count; i++) {
         if (g->pieces[i].skip == offset)
             return false;
     }
-    if (record_type_of(record) != RECORD_MESSAGE)
-        return true;
-    const struct found *found = fsck_lookup(g, record_queue(record), record_seq(record));
-    return found && (uint64_t)found->place * 8 == offset;
+    return record_type_of(record) != RECORD_MESSAGE || is_at(g, record_queue(record), record_seq(record), offset);
+}
+
+/* What is kept from `offset` on, as one: a record, or a route with the message behind it; 0: nothing. */
+static uint32_t kept_bytes(const struct fsck_segment *g, const uint8_t *record, uint64_t left, uint64_t offset)
+{
+    if (!fsck_is_record(record, left) || !is_kept(g, record, offset))
+        return 0;
+    uint32_t padded = record_padded(record);
+    if (record_type_of(record) != RECORD_ROUTE)
+        return padded;
+    struct route route = fsck_route_of(record, left);
+    bool all = route.n && is_kept(g, record + padded, offset + padded);
+    for (uint32_t i = 0; i < route.n && all; i++)
+        all = is_at(g, route_queue(&route, i), route_seq(&route, i), offset + padded);
+    return all ? padded + record_padded(record + padded) : 0;
 }
 
 static void put_part(struct repair *p, const struct piece *part)
@@ -106,19 +124,17 @@ static void put_part(struct repair *p, const struct piece *part)
     const uint8_t *old = g->present && there ? scan_bytes(&g->scan, part->from, (size_t)there) : NULL;
     for (uint64_t at = BATCH_HEAD_BYTES; old && at < there;) {
         const uint8_t *record = old + at;
-        uint64_t offset = part->from + at;
-        uint32_t padded = there - at >= RECORD_HEAD_BYTES ? record_padded(record) : 0;
-        uint64_t gap = at - b.at, rest = b.len - at - padded;
-        bool whole = fsck_is_record(record, there - at);
+        uint32_t kept = kept_bytes(g, record, there - at, part->from + at);
+        uint64_t gap = at - b.at, rest = b.len - at - kept;
         /* Gaps must be fillable: a record so near to another's rest that nothing fits between cannot be kept. */
-        if (whole && is_kept(g, record, offset) && (gap == 0 || gap >= RECORD_HEAD_BYTES) &&
-            (rest == 0 || rest >= RECORD_HEAD_BYTES)) {
+        if (kept && (gap == 0 || gap >= RECORD_HEAD_BYTES) && (rest == 0 || rest >= RECORD_HEAD_BYTES)) {
             fill_gap(&b, gap);
-            memcpy(b.bytes + at, record, record_length(record));
-            seal_record(&b, padded);
-            at += padded;
+            for (uint64_t end = at + kept; at < end; at += record_padded(old + at)) {
+                memcpy(b.bytes + at, old + at, record_length(old + at));
+                seal_record(&b, record_padded(old + at));
+            }
         } else {
-            at += whole ? padded : 8;
+            at += fsck_is_record(record, there - at) ? record_padded(record) : 8;
         }
     }
     fill_gap(&b, b.len - b.at);

@@ -27,7 +27,16 @@ static void check(struct test_disk *d, bool quarantine, struct checked *c)
     assert_int_equal(c->problems, c->result.problems);
 }
 
-/* Two queues over sealed, cold and unfinished segments, two checkpoints, a prepared and a spare segment; quiet at the end. */
+static void publish_routed(struct rig *r, int n)
+{
+    for (int i = 0; i < n; i++)
+        assert_int_equal(
+            rig_publish_routed(r, (uint32_t)i % 3 + 1, (uint32_t)(i + 1) % 3 + 1, (uint32_t)(i + 2) % 3 + 1),
+            BROKER_OK);
+    rig_step(r);
+}
+
+/* Three queues, of which the third has only messages that the others have as well, over sealed, cold and unfinished segments, two checkpoints, a prepared and a spare segment; quiet at the end. */
 static struct test_disk *small_store(void)
 {
     struct rig r;
@@ -37,16 +46,21 @@ static struct test_disk *small_store(void)
     rig_must_open(&r);
     rig_publish_many(&r, 1, 60);
     rig_publish_many(&r, 2, 30);
+    publish_routed(&r, 12);
     rig_settle(&r, 1, 1, 30);
     rig_settle(&r, 1, 32, 50);
     rig_settle(&r, 2, 1, 25);
     rig_wait(&r, 5000);
     rig_checkpoint(&r);
     rig_publish_many(&r, 1, 20);
+    publish_routed(&r, 10);
     rig_publish_many(&r, 2, 20);
+    rig_settle(&r, 3, 13, 16);
     rig_checkpoint(&r);
     rig_publish_many(&r, 1, 25);
+    publish_routed(&r, 7);
     rig_publish_many(&r, 2, 5);
+    publish_routed(&r, 2);
     rig_settle(&r, 1, 61, 64);
     rig_wait(&r, 200);
     rig_idle(&r);
@@ -71,7 +85,7 @@ static void sound_store_has_no_findings(void **state)
     check(d, false, &c);
     if (c.status || c.result.notes)
         fail_msg("%s", c.text);
-    assert_true(c.result.messages > 60 && c.result.batches > 5);
+    assert_true(c.result.messages > 60 && c.result.batches > 5 && c.result.routed > 20);
     test_disk_free(d);
 }
 
@@ -92,7 +106,7 @@ static void must_start(struct test_disk *d, uint64_t lost, const char *what, con
     if (error)
         fail_msg("%s: after quarantine: %s\n%s\nfsck said:\n%s", what, broker_error_name(error), r.report, c->text);
     uint64_t holes = 0, damaged = 0;
-    for (uint32_t q = 0; q < 3; q++) {
+    for (uint32_t q = 0; q < 4; q++) {
         for (uint64_t seq = 1; r.engine->queues[q].exists && seq < r.engine->queues[q].next; seq++) {
             if (test_engine_live(r.engine, q, seq)) {
                 uint64_t bad;
@@ -244,12 +258,90 @@ static void start_and_fsck_agree(void **state)
     test_disk_free(d);
 }
 
+/* Offset of the nth record of this type in the segment; what is sealed has batches as well. */
+static uint64_t find_record(const struct test_file *f, uint32_t segment, uint8_t type, int nth)
+{
+    struct batch_head head;
+    for (uint64_t at = SEGMENT_DATA_START; batch_head_get(f->bytes + at, segment, &head); at += head.length) {
+        for (uint32_t k = BATCH_HEAD_BYTES; k < head.length; k += record_padded(f->bytes + at + k)) {
+            if (record_type_of(f->bytes + at + k) == type && nth-- == 0)
+                return at + k;
+        }
+    }
+    fail_msg("no such record");
+    return 0;
+}
+
+static void expect_lost(struct test_disk *d, const char *const *queues, int count, const char *what)
+{
+    struct checked c;
+    char text[64];
+    int named = 0;
+    check(d, false, &c);
+    for (int q = 1; q <= 3; q++) {
+        bool expected = false;
+        snprintf(text, sizeof text, "lost: 1 message(s) of queue %d (\"", q);
+        for (int i = 0; i < count; i++)
+            expected |= queues[i][0] - '0' == q;
+        named += strstr(c.text, text) != NULL;
+        if (expected != (strstr(c.text, text) != NULL))
+            fail_msg("%s: queue %d should %sbe named as having lost a message:\n%s", what, q, expected ? "" : "not ",
+                     c.text);
+    }
+    if (c.status != BROKER_DAMAGED || c.result.messages_lost != (uint64_t)count || named != count)
+        fail_msg("%s:\n%s", what, c.text);
+    struct test_disk *copy = test_disk_copy(d);
+    after_repair(copy, what);
+    test_disk_free(copy);
+}
+
+/* A message that lies in three queues is lost to three; without its route, to the two that only the route knew. */
+static void each_queue_that_loses_is_named(void **state)
+{
+    static const char *const all[] = {"1", "2", "3"}, *const further[] = {"2", "3"};
+    for (int sealed = 0; sealed < 2; sealed++) {
+        struct rig r;
+        rig_init(&r, NULL);
+        r.options.segment_bytes = 16 << 10;
+        rig_must_open(&r);
+        rig_publish_many(&r, 1, 3);
+        rig_publish_many(&r, 2, 5);
+        rig_checkpoint(&r);
+        for (int i = 0; i < 8; i++)
+            rig_publish_routed(&r, 1, 2, 3);
+        rig_step(&r);
+        if (sealed) {
+            rig_publish_many(&r, 4, 200);
+            rig_checkpoint(&r);
+        }
+        rig_wait(&r, 200);
+        rig_idle(&r);
+        rig_drop(&r);
+        struct test_file *f = test_disk_find(r.disk, "segment-0000000001.log");
+        for (int nth = 0; nth < 8; nth++) { /* the last has nothing after it in its queues */
+            uint64_t message = find_record(f, 1, RECORD_MESSAGE, 8 + nth), route = find_record(f, 1, RECORD_ROUTE, nth);
+            f->bytes[message + RECORD_HEAD_BYTES + 9] ^= 1;
+            expect_lost(r.disk, all, 3, sealed ? "message, sealed" : "message");
+            f->bytes[message + RECORD_HEAD_BYTES + 9] ^= 1;
+            f->bytes[route + 20] ^= 1;
+            expect_lost(r.disk, further, 2, sealed ? "route, sealed" : "route");
+            f->bytes[route + 20] ^= 1;
+            f->bytes[message + RECORD_HEAD_BYTES + 9] ^= 1;
+            f->bytes[route + 20] ^= 1;
+            expect_lost(r.disk, all, 3, sealed ? "both, sealed" : "both");
+            f->bytes[message + RECORD_HEAD_BYTES + 9] ^= 1;
+            f->bytes[route + 20] ^= 1;
+        }
+        rig_release(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sound_store_has_no_findings), cmocka_unit_test(each_flip_is_reported),
         cmocka_unit_test(each_cut_is_reported),        cmocka_unit_test(missing_files),
-        cmocka_unit_test(start_and_fsck_agree),
+        cmocka_unit_test(start_and_fsck_agree),        cmocka_unit_test(each_queue_that_loses_is_named),
     };
     return cmocka_run_group_tests_name("fsck", tests, NULL, NULL);
 }

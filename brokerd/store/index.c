@@ -169,16 +169,60 @@ bool index_add(struct store *s, struct segment *g, uint32_t queue, uint64_t seq,
     times_add(r->detail, at, time_ms);
     g->entries += at + 1 - r->count;
     r->count = at + 1;
+    uint32_t padded = pad8(length & ENTRY_LENGTH_MASK);
     r->live++;
-    r->bytes += pad8(length);
-    g->live_bytes += pad8(length);
+    r->bytes += padded;
+    g->live_bytes += padded;
     if (time_ms > g->max_time_ms)
         g->max_time_ms = time_ms;
     if (q->messages++ == 0)
         q->oldest = seq;
-    q->bytes += pad8(length);
+    q->bytes += padded;
     q->last_seq = seq;
     return true;
+}
+
+/* Entries from `seq` on, none of them dead; the run then ends with the last one before that is no hole. */
+static void run_cut(struct queue_index *q, struct segment *g, struct run *r, uint64_t seq)
+{
+    struct run_detail *d = r->detail;
+    uint32_t keep = r->count == 0 || seq <= r->first ? 0 : (uint32_t)(seq - r->first);
+    for (uint32_t i = keep; i < r->count; i++) {
+        uint32_t padded = pad8(entry_length(&d->entries[i]));
+        if (!padded)
+            continue;
+        r->live--;
+        r->bytes -= padded;
+        g->live_bytes -= padded;
+        q->messages--;
+        q->bytes -= padded;
+    }
+    while (keep && d->entries[keep - 1].length == 0)
+        keep--;
+    g->entries -= r->count - keep;
+    r->count = keep;
+    while (d->time_len && d->times[d->time_len - 1].entry >= keep)
+        d->time_len--;
+}
+
+void index_cut(struct store *s, struct segment *g, uint32_t queue, uint64_t seq)
+{
+    struct queue_index *q = index_find(s, queue);
+    if (!q || q->last_seq < seq)
+        return;
+    while (q->run_len) {
+        uint32_t at = q->run_len - 1;
+        struct run *r = queue_run(q, at);
+        if (r->segment != g->number || (r->count && run_last(r) < seq))
+            break;
+        run_cut(q, g, r, seq);
+        if (r->count)
+            break;
+        g->added--;
+        index_remove(s, q, at);
+    }
+    q->last_seq = seq - 1;
+    index_drop_if_empty(s, q);
 }
 
 /* ---- remove ------------------------------------------------------------------------------------------------------- */
@@ -232,7 +276,7 @@ static void run_kill(struct store *s, struct queue_index *q, struct run *r, uint
             if (e->length == 0 || (e->length & ENTRY_DEAD))
                 continue;
             n++;
-            bytes += pad8(e->length);
+            bytes += pad8(entry_length(e));
             if (!r->detail->frozen)
                 e->length |= ENTRY_DEAD;
         }

@@ -31,7 +31,7 @@ static void limit(struct read_job *j, uint64_t *bytes)
 {
     *bytes = 0;
     for (uint32_t i = 0; i < j->n; i++) {
-        uint64_t padded = pad8(j->entries[i].length & ~ENTRY_DEAD);
+        uint64_t padded = pad8(entry_length(&j->entries[i]));
         if (*bytes && padded && *bytes + padded > 2 * EXTENT_BYTES) {
             j->n = i;
             return;
@@ -48,7 +48,7 @@ struct gather { /* neighbours that one read brings */
 
 static uint64_t entry_end(const struct entry *e)
 {
-    return (uint64_t)e->place * 8 + pad8(e->length);
+    return (uint64_t)e->place * 8 + pad8(entry_length(e));
 }
 
 /* Entries i..k-1 whose records are near each other; holes between are skipped. */
@@ -68,10 +68,13 @@ static uint32_t group_end(const struct read_job *j, uint32_t i)
     return k;
 }
 
-static bool record_is(const uint8_t *r, const struct entry *e, uint32_t queue, uint64_t seq)
+bool record_is(const uint8_t *r, const struct entry *e, uint32_t queue, uint64_t seq)
 {
-    return record_length(r) == e->length && record_intact(r, e->length) && record_type_of(r) == RECORD_MESSAGE &&
-           record_queue(r) == queue && record_seq(r) == seq;
+    uint32_t length = entry_length(e);
+    if (record_length(r) != length || !record_intact(r, length) || record_type_of(r) != RECORD_MESSAGE)
+        return false;
+    bool own = record_queue(r) == queue && record_seq(r) == seq;
+    return own != ((e->length & ENTRY_ROUTED) != 0);
 }
 
 /* Read entries from..to-1 in one go; if that fails and they are several, each alone, so that one bad sector costs no more
@@ -108,11 +111,12 @@ static int gather(struct gather *g, struct read_job *j, uint32_t from, uint32_t 
         if (e->length == 0)
             continue;
         j->places[i] = PLACE_BAD;
-        if (at + pad8(e->length) > got || !record_is(g->buffer + at, e, j->queue, j->first + i))
+        uint32_t padded = pad8(entry_length(e));
+        if (at + padded > got || !record_is(g->buffer + at, e, j->queue, j->first + i))
             continue;
-        memcpy(j->bytes + j->size, g->buffer + at, pad8(e->length));
+        memcpy(j->bytes + j->size, g->buffer + at, padded);
         j->places[i] = (uint32_t)(j->size / 8);
-        j->size += pad8(e->length);
+        j->size += padded;
     }
     return 0;
 }

@@ -37,40 +37,56 @@ static broker_error open_segment(struct recovery *r, uint32_t number, struct sca
 
 /* ---- records ------------------------------------------------------------------------------------------------------------ */
 
+struct place { /* of a message: its own, or one that the route before it adds */
+    uint32_t queue;
+    uint64_t seq;
+    uint32_t length; /* as in its entry */
+};
+
 /* A message that the checkpoint knows, unless it was dead by then. */
-static broker_error note_known(struct recovery *r, const uint8_t *record, uint64_t offset)
+static broker_error note_known(struct recovery *r, const struct place *p, uint64_t time_ms, uint64_t offset)
 {
-    struct queue_index *q = index_find(r->s, record_queue(record));
-    uint64_t seq = record_seq(record);
-    uint32_t i = q ? index_search(q, seq) : 0;
+    struct queue_index *q = index_find(r->s, p->queue);
+    uint32_t i = q ? index_search(q, p->seq) : 0;
     if (!q || i == q->run_len)
         return BROKER_OK;
     struct run *run = queue_run(q, i);
-    if (run->segment != r->segment->number || seq < run->first || !run_is_open(run))
+    if (run->segment != r->segment->number || p->seq < run->first || !run_is_open(run))
         return BROKER_OK;
     if (!times_reserve(run->detail))
         return BROKER_NO_MEMORY;
-    run->detail->entries[seq - run->first] = (struct entry){(uint32_t)(offset / 8), record_length(record)};
-    times_add(run->detail, (uint32_t)(seq - run->first), get_u64(record + 24));
+    run->detail->entries[p->seq - run->first] = (struct entry){(uint32_t)(offset / 8), p->length};
+    times_add(run->detail, (uint32_t)(p->seq - run->first), time_ms);
     return BROKER_OK;
 }
 
-static broker_error note_new(struct recovery *r, const uint8_t *record, uint64_t offset)
+static broker_error note_new(struct recovery *r, const struct place *p, uint64_t time_ms, uint64_t offset)
 {
-    uint32_t queue = record_queue(record);
-    uint64_t seq = record_seq(record);
-    struct queue_index *q = index_find(r->s, queue);
-    if (seq == 0 || (q && seq <= q->last_seq)) {
+    struct queue_index *q = index_find(r->s, p->queue);
+    if (p->seq == 0 || (q && p->seq <= q->last_seq)) {
         report_line(r->report, true, "segment %u, offset %" PRIu64 ": message %" PRIu64 " of queue %u is out of order",
-                    r->segment->number, offset, seq, queue);
+                    r->segment->number, offset, p->seq, p->queue);
         return BROKER_DAMAGED;
     }
-    return index_add(r->s, r->segment, queue, seq, get_u64(record + 24), offset, record_length(record))
-               ? BROKER_OK
-               : BROKER_NO_MEMORY;
+    return index_add(r->s, r->segment, p->queue, p->seq, time_ms, offset, p->length) ? BROKER_OK : BROKER_NO_MEMORY;
 }
 
-static broker_error apply_record(struct recovery *r, const uint8_t *record, uint64_t offset, bool known)
+/* In all its places. */
+static broker_error note_message(struct recovery *r, const uint8_t *record, const struct route *route, uint64_t offset,
+                                 bool known)
+{
+    broker_error error = BROKER_OK;
+    for (uint32_t i = 0; i <= route->n && !error; i++) {
+        struct place p = {record_queue(record), record_seq(record), record_length(record)};
+        if (i)
+            p = (struct place){route_queue(route, i - 1), route_seq(route, i - 1), p.length | ENTRY_ROUTED};
+        error = (known ? note_known : note_new)(r, &p, get_u64(record + 24), offset);
+    }
+    return error;
+}
+
+static broker_error apply_record(struct recovery *r, const uint8_t *record, const struct route *route, uint64_t offset,
+                                 bool known)
 {
     const char *text = "";
     broker_error error = BROKER_OK;
@@ -78,7 +94,7 @@ static broker_error apply_record(struct recovery *r, const uint8_t *record, uint
     if (type == RECORD_LOST)
         return BROKER_OK;
     if (type == RECORD_MESSAGE)
-        error = known ? note_known(r, record, offset) : note_new(r, record, offset);
+        error = note_message(r, record, route, offset, known);
     if (error || known)
         return error;
     r->records++;
@@ -114,14 +130,33 @@ static bool note_unclaimed(struct recovery *r, uint64_t index)
     return true;
 }
 
+static broker_error odd_route(const struct recovery *r, uint64_t offset)
+{
+    report_line(r->report, true,
+                "segment %u, offset %" PRIu64 ": the places of a message are named, but no message follows; run fsck",
+                r->segment->number, offset);
+    return BROKER_DAMAGED;
+}
+
 static broker_error apply_batch(struct recovery *r, const struct batch_head *head, const uint8_t *batch)
 {
     bool known = head->index <= checkpoint_index(r);
+    struct route route = {0, NULL};
+    bool follows = false; /* a message must: it is what the route is of */
     for (uint32_t at = BATCH_HEAD_BYTES; at < head->length; at += record_padded(batch + at)) {
-        broker_error error = apply_record(r, batch + at, r->offset + at, known);
+        const uint8_t *record = batch + at;
+        broker_error error = follows && record_type_of(record) != RECORD_MESSAGE
+                                 ? odd_route(r, r->offset + at)
+                                 : apply_record(r, record, &route, r->offset + at, known);
         if (error)
             return error;
+        route = route_get(record, record_length(record));
+        follows = record_type_of(record) == RECORD_ROUTE;
+        if (follows && route.n == 0)
+            return odd_route(r, r->offset + at);
     }
+    if (follows)
+        return odd_route(r, r->offset + head->length);
     struct segment *g = r->segment;
     if (!g->first_index)
         g->first_index = head->index;
@@ -198,22 +233,46 @@ static broker_error look_behind(struct recovery *r, enum scan_found found, const
     return error ? recover_error(r, error, "read", "the log's end") : BROKER_OK;
 }
 
+static void report_place(const struct recovery *r, uint64_t offset, uint64_t seq, uint32_t queue)
+{
+    report_line(r->report, true,
+                "segment %u, offset %" PRIu64
+                ": the record there is damaged; as far as it can be read it is message %" PRIu64 " of queue %u",
+                r->segment->number, offset, seq, queue);
+}
+
+static void report_record(const struct recovery *r, const uint8_t *record, const struct route *route, uint64_t offset,
+                          uint64_t left)
+{
+    uint32_t length = record_length(record) < left ? record_length(record) : 0;
+    struct route lost = route_get(record, length); /* a damaged route: its places, as far as they can be read */
+    if (record_type_of(record) == RECORD_MESSAGE) {
+        report_place(r, offset, record_seq(record), record_queue(record));
+        lost = *route;
+    } else {
+        report_line(r->report, true,
+                    "segment %u, offset %" PRIu64
+                    ": the record there is damaged; as far as it can be read it is a control record, number %" PRIu64
+                    " of queue %u",
+                    r->segment->number, offset, record_seq(record), record_queue(record));
+    }
+    for (uint32_t i = 0; i < lost.n; i++)
+        report_place(r, offset, route_seq(&lost, i), route_queue(&lost, i));
+}
+
 static void report_records(struct recovery *r, const struct batch_head *bad)
 {
     const uint8_t *batch = scan_bytes(&r->scan, r->offset, bad->length);
+    struct route route = {0, NULL};
     for (uint32_t at = BATCH_HEAD_BYTES; batch && at + RECORD_HEAD_BYTES <= bad->length;) {
         const uint8_t *record = batch + at;
         uint32_t length = record_length(record);
         bool whole = record_intact(record, bad->length - at);
         if (!whole)
-            report_line(r->report, true,
-                        "segment %u, offset %" PRIu64
-                        ": the record there is damaged; as far as it can be read it is %s %" PRIu64 " of queue %u",
-                        r->segment->number, r->offset + at,
-                        record_type_of(record) == RECORD_MESSAGE ? "message" : "a control record, number",
-                        record_seq(record), record_queue(record));
+            report_record(r, record, &route, r->offset + at, bad->length - at);
         if (!whole && (length < RECORD_HEAD_BYTES || length > bad->length - at))
             return;
+        route = whole ? route_get(record, length) : (struct route){0, NULL};
         at += pad8(length);
     }
 }

@@ -182,7 +182,7 @@ static void count_range(void *arg, uint64_t first, uint64_t last)
             continue;
         e->length &= ~ENTRY_DEAD;
         run->live++;
-        run->bytes += pad8(e->length);
+        run->bytes += pad8(entry_length(e));
     }
 }
 

@@ -197,16 +197,32 @@ int footer_entries(struct scan *c, const struct segment_trailer *trailer, uint32
     return 0;
 }
 
-static void note_records(const uint8_t *batch, uint64_t offset, const struct batch_head *head, uint32_t queue,
-                         uint64_t first, uint32_t n, struct entry *out)
+struct wanted { /* entries of a queue's seqs first .. first + n - 1 */
+    uint32_t queue, n;
+    uint64_t first;
+    struct entry *out;
+};
+
+static void note_place(const struct wanted *w, uint32_t queue, uint64_t seq, uint64_t offset, uint32_t length)
 {
+    if (queue == w->queue && seq >= w->first && seq - w->first < w->n)
+        w->out[seq - w->first] = (struct entry){(uint32_t)(offset / 8), length};
+}
+
+static void note_records(const uint8_t *batch, uint64_t offset, const struct batch_head *head, const struct wanted *w)
+{
+    struct route route = {0, NULL};
     for (uint32_t at = BATCH_HEAD_BYTES; at < head->length;) {
         const uint8_t *r = batch + at;
         if (!record_intact(r, head->length - at))
             return;
-        uint64_t seq = record_seq(r);
-        if (record_type_of(r) == RECORD_MESSAGE && record_queue(r) == queue && seq >= first && seq - first < n)
-            out[seq - first] = (struct entry){(uint32_t)((offset + at) / 8), record_length(r)};
+        uint32_t length = record_length(r);
+        bool message = record_type_of(r) == RECORD_MESSAGE;
+        if (message)
+            note_place(w, record_queue(r), record_seq(r), offset + at, length);
+        for (uint32_t i = 0; message && i < route.n; i++)
+            note_place(w, route_queue(&route, i), route_seq(&route, i), offset + at, length | ENTRY_ROUTED);
+        route = route_get(r, length);
         at += record_padded(r);
     }
 }
@@ -214,6 +230,7 @@ static void note_records(const uint8_t *batch, uint64_t offset, const struct bat
 int scan_entries(struct scan *c, uint64_t data_end, uint32_t queue, uint64_t first, uint32_t n, struct entry *out,
                  bool *damaged)
 {
+    struct wanted w = {queue, n, first, out};
     memset(out, 0, n * sizeof *out);
     *damaged = false;
     for (uint64_t at = SEGMENT_DATA_START; at < data_end;) {
@@ -223,7 +240,7 @@ int scan_entries(struct scan *c, uint64_t data_end, uint32_t queue, uint64_t fir
         if (found == SCAN_ERROR && c->error == ENOMEM)
             return ENOMEM;
         if (found == SCAN_BATCH || found == SCAN_TORN) {
-            note_records(batch, at, &head, queue, first, n, out);
+            note_records(batch, at, &head, &w);
             at += head.length;
             *damaged |= found == SCAN_TORN;
             continue;

@@ -36,6 +36,10 @@ uint64_t scan_find(struct scan *c, uint64_t from, uint64_t to, struct batch_head
 /* Greatest offset <= to after which [from, to) is zero; `from` if all of it is. UINT64_MAX: error. */
 uint64_t scan_last_nonzero(struct scan *c, uint64_t from, uint64_t to);
 
+/* Is this the message that entry `e` leads to? A routed one names another queue and seq, but must be whole; which places it
+   has says the route before it, which is not read again. `r` has entry_length(e) bytes. */
+bool record_is(const uint8_t *r, const struct entry *e, uint32_t queue, uint64_t seq);
+
 /* ---- footers ---------------------------------------------------------------------------------------------------------- */
 
 struct footer {

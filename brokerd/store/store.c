@@ -59,6 +59,7 @@ void store_free(struct store *s)
         return;
     assert(s->jobs == 0);
     checkpoint_release(s);
+    backup_release(s);
     index_release(s);
     reader_release(s);
     log_release(s);
@@ -141,13 +142,16 @@ static void earliest(uint64_t *at, uint64_t candidate)
 monotime store_tick(struct store *s, struct now now)
 {
     s->now = now;
-    if (s->failed)
+    if (s->failed) {
+        backup_failed(s);
         return MONOTIME_NEVER;
+    }
     log_tick(s);
     space_tick(s);
     checkpoint_tick(s);
     reader_tick(s);
     cleaner_tick(s);
+    backup_tick(s);
     uint64_t at = now.mono.ms + RETRY_MS / 2;
     if (s->fill.write && s->fill.count)
         earliest(&at, s->fill.since_ms + LAZY_MS);
@@ -211,6 +215,12 @@ static broker_error ops_append(void *store, const uint8_t *record, uint32_t leng
     return log_append(store, record, length, durability, index);
 }
 
+static broker_error ops_append_all(void *store, const struct append_item *items, uint32_t count,
+                                   enum durability durability, uint64_t *index)
+{
+    return log_append_all(store, items, count, durability, index);
+}
+
 static enum read_status ops_read(void *store, uint32_t queue, uint64_t from, uint64_t to, uint32_t max_messages,
                                  uint64_t max_bytes, struct stored_message *out, uint32_t *count, uint64_t *damaged_seq)
 {
@@ -254,6 +264,7 @@ static void ops_stats(void *store, struct store_stats *out)
 }
 
 const struct store_ops store_engine_ops = {.append = ops_append,
+                                           .append_all = ops_append_all,
                                            .read = ops_read,
                                            .dead = ops_dead,
                                            .queue_gone = ops_queue_gone,

@@ -11,6 +11,7 @@
 #ifndef STORE_H
 #define STORE_H
 
+#include "backup_ops.h"
 #include "buf.h"
 #include "clock.h"
 #include "engine.h"
@@ -137,10 +138,14 @@ bool store_busy(const struct store *s);
 void store_checkpoint(struct store *s,
                       struct now now); /* begin one now; clean: marks the log as closed in good order */
 
+/* Copies of the data directory while it is in use (base/backup_ops.h), with the struct store as its `backup`. */
+extern const struct backup_ops store_backup_ops;
+
 /* ---- fsck: a data directory without a daemon -------------------------------------------------------------------------- */
 
 struct fsck_result {
     uint64_t segments, batches, records, messages, bytes;
+    uint64_t routed;   /* further places of these messages */
     uint64_t problems; /* damage in what was acknowledged */
     uint64_t notes;    /* torn tail, bytes in free space: no acknowledged data affected */
     uint64_t messages_lost;

@@ -233,6 +233,7 @@ struct checkpoints {
     struct checkpoint_job *taken; /* waits for its batch to be durable, or is being written */
     bool writing;
     uint64_t newest, older;             /* indexes; 0: none */
+    uint64_t pinned, pinned_bytes;      /* a backup's, not removed while it is open; 0: none */
     uint64_t newest_bytes, older_bytes; /* of the files */
     uint64_t log_bytes;                 /* closed since the last one */
     uint64_t begun_ms, retry_ms;
@@ -265,6 +266,7 @@ struct store {
     struct space space;
     struct checkpoints checkpoints;
     struct reads reads;
+    struct backup *backup; /* owned; NULL: none is open */
     bool cleaning;
     uint64_t clean_retry_ms, clean_look_ms;
 };
@@ -281,6 +283,8 @@ void report_line(const struct store_report *report, bool problem, const char *fo
 /* ---- append.c ---- */
 broker_error log_append(struct store *s, const uint8_t *record, uint32_t length, enum durability durability,
                         uint64_t *index);
+broker_error log_append_all(struct store *s, const struct append_item *items, uint32_t count,
+                            enum durability durability, uint64_t *index);
 bool log_close(struct store *s, bool sync); /* the filling batch, if one is open; then it is submitted */
 /* An empty batch that claims what is durable, and syncs all before it. */
 broker_error log_mark(struct store *s);
@@ -299,9 +303,12 @@ void tail_release(struct store *s);
 /* ---- index.c ---- */
 struct queue_index *index_find(struct store *s, uint32_t queue);
 struct queue_index *index_get(struct store *s, uint32_t queue); /* NULL: no memory */
-/* Note a message in the active segment. Everything that can fail happens before anything changes: false, no memory. */
+/* Note a message in the active segment, `length` with ENTRY_ROUTED if it is a further place of it. Everything that can fail
+   happens before anything changes: false, no memory. */
 bool index_add(struct store *s, struct segment *g, uint32_t queue, uint64_t seq, uint64_t time_ms, uint64_t offset,
                uint32_t length);
+/* Take back what index_add noted of `queue` from `seq` on, in the active segment and since nothing else happened. */
+void index_cut(struct store *s, struct segment *g, uint32_t queue, uint64_t seq);
 /* The first run whose last seq is >= seq; run_len: none. */
 uint32_t index_search(const struct queue_index *q, uint64_t seq);
 struct run *index_insert(struct queue_index *q, uint32_t at);           /* a zeroed run; NULL: no memory */
@@ -356,6 +363,15 @@ void reader_free_gone(struct store *s);
 void reader_tick(struct store *s);
 void reader_release(struct store *s);
 void extent_drop_all(struct store *s, struct queue_index *q);
+
+/* ---- backup.c ---- */
+struct backup;
+void backup_checkpoint_taken(struct store *s, uint64_t index); /* between two batches: the segments are as it says */
+void backup_checkpoint_written(struct store *s, uint64_t index, uint64_t bytes);
+void backup_forget_checkpoint(struct store *s, uint64_t index, uint64_t bytes); /* remove it, if it does not count */
+void backup_tick(struct store *s);
+void backup_failed(struct store *s);
+void backup_release(struct store *s);
 
 /* ---- cleaner.c ---- */
 void cleaner_tick(struct store *s);

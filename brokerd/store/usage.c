@@ -135,7 +135,7 @@ static uint32_t entries_in_excess(const struct queue_index *q, const struct run 
         const struct entry *e = &r->detail->entries[i];
         if (!entry_is_live(e))
             continue;
-        bytes += pad8(e->length);
+        bytes += pad8(entry_length(e));
         messages++;
         if (bytes <= x.bytes)
             bytes_end = i + 1;

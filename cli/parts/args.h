@@ -65,6 +65,31 @@ bool args_size(const char *text, uint64_t *bytes);
 bool args_duration(const char *text, uint64_t *ms);
 /* args_time: RFC 3339 ("2026-01-31T12:00:00Z", with an offset, fractions allowed) to Unix milliseconds. */
 bool args_time(const char *text, uint64_t *unix_ms);
+/*
+ * args_when: a point in time, Unix milliseconds: RFC 3339, Unix seconds ("1769860800", "1769860800.5"; from 2001 on, so
+ * that a small number is not taken for a time), "now", "in:10min" or "ago:10min" counted from now_ms.
+ */
+bool args_when(const char *text, uint64_t now_ms, uint64_t *unix_ms);
+#define ARGS_WHEN_HELP "a time (2026-01-31T12:00:00Z), Unix seconds, in:10min or ago:10min"
+/* args_seqs: "17", or "17-20" with both ends; from 1 on. */
+bool args_seqs(const char *text, uint64_t *first, uint64_t *last);
+/* args_window: "2min", "2min,50000" or "off"; *count_given says whether there is a number. */
+bool args_window(const char *text, uint64_t *ms, uint64_t *count, bool *count_given);
+
+struct arg_backoff { /* all zero: none */
+    enum arg_backoff_kind { ARG_BACKOFF_NONE, ARG_BACKOFF_FIXED, ARG_BACKOFF_EXPONENTIAL } kind;
+    uint32_t ms, max_ms, jitter_percent; /* max_ms 0: none given */
+};
+/* args_backoff: "none", "fixed:5s", "exponential:1s..10min", each but the first with ",jitter=20%" if wanted. */
+bool args_backoff(const char *text, struct arg_backoff *out);
+#define ARGS_BACKOFF_HELP "none, fixed:5s, or exponential:1s..10min, with ,jitter=20% if wanted"
+
+#define ARGS_TEXT_BYTES 96
+/* args_duration_text: what args_duration understands, in the largest unit that is exact: "90s", "10min". Returns out. */
+const char *args_duration_text(char out[ARGS_TEXT_BYTES], uint64_t ms);
+const char *args_size_text(char out[ARGS_TEXT_BYTES], uint64_t bytes);
+const char *args_backoff_text(char out[ARGS_TEXT_BYTES], const struct arg_backoff *backoff);
+
 /* args_unescape: \n \t \r \0 \\ and \xHH, in place; false on another escape. *len is set. */
 bool args_unescape(char *text, size_t *len);
 

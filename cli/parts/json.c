@@ -118,7 +118,7 @@ static void add_escaped(struct text *out, unsigned char c)
     text_add(out, escape, (size_t)len);
 }
 
-void json_string(struct json *j, const char *bytes, size_t len)
+void json_bytes(struct json *j, const char *bytes, size_t len)
 {
     before_value(j);
     text_add(j->out, "\"", 1);
@@ -144,7 +144,7 @@ void json_string(struct json *j, const char *bytes, size_t len)
 void json_text(struct json *j, const char *text)
 {
     if (text) {
-        json_string(j, text, strlen(text));
+        json_bytes(j, text, strlen(text));
         return;
     }
     before_value(j);
@@ -180,7 +180,7 @@ void json_u64(struct json *j, uint64_t value)
     text_addf(j->out, "%" PRIu64, value);
 }
 
-void json_real(struct json *j, double value)
+void json_double(struct json *j, double value)
 {
     before_value(j);
     if (isfinite(value))
@@ -210,7 +210,7 @@ void json_put_u64(struct json *j, const char *key, uint64_t value)
 void json_put_real(struct json *j, const char *key, double value)
 {
     json_key(j, key);
-    json_real(j, value);
+    json_double(j, value);
 }
 
 void json_put_bool(struct json *j, const char *key, bool value)

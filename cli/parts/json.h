@@ -2,7 +2,7 @@
  * Owns:            a growing byte buffer for output, and JSON written into it.
  * May use:         libc.
  * Never knows:     where the bytes go.
- * Start reading at json_string.
+ * Start reading at json_bytes.
  */
 #ifndef CLI_JSON_H
 #define CLI_JSON_H
@@ -34,14 +34,14 @@ void json_open(struct json *j, char bracket);  /* '{' or '[' */
 void json_close(struct json *j, char bracket); /* '}' or ']' */
 void json_key(struct json *j, const char *key);
 /*
- * json_string: RFC 8259 section 7; bytes that are no UTF-8 become U+FFFD. json_text: the same of a C string; NULL:
+ * json_bytes: RFC 8259 section 7; bytes that are no UTF-8 become U+FFFD. json_text: the same of a C string; NULL:
  * null.
  */
-void json_string(struct json *j, const char *bytes, size_t len);
+void json_bytes(struct json *j, const char *bytes, size_t len);
 void json_text(struct json *j, const char *text);
 void json_base64(struct json *j, const void *bytes, size_t len); /* RFC 4648 section 4 */
 void json_u64(struct json *j, uint64_t value);
-void json_real(struct json *j, double value); /* null if it is no number */
+void json_double(struct json *j, double value); /* null if it is no number */
 void json_bool(struct json *j, bool value);
 
 /* A key and its value. */

@@ -54,6 +54,78 @@ static void test_time(void **state)
     assert_false(args_time("1969-12-31T23:59:59Z", &v));
 }
 
+static void test_when(void **state)
+{
+    uint64_t v;
+    assert_true(args_when("2026-01-31T12:00:00.250Z", 5, &v) && v == 1769860800250);
+    assert_true(args_when("1769860800", 5, &v) && v == 1769860800000);
+    assert_true(args_when("1769860800.5", 5, &v) && v == 1769860800500);
+    assert_true(args_when("now", 5, &v) && v == 5);
+    assert_true(args_when("in:10min", 5, &v) && v == 600005);
+    assert_true(args_when("ago:1s", 5000, &v) && v == 4000);
+    assert_true(args_when("ago:1h", 5000, &v) && v == 0);
+    assert_false(args_when("10", 5, &v)); /* somebody means ten seconds from now */
+    assert_false(args_when("10min", 5, &v));
+    assert_false(args_when("in:soon", 5, &v));
+    assert_false(args_when("in:18446744073709551s", UINT64_MAX / 2, &v));
+    assert_false(args_when("", 5, &v));
+}
+
+static void test_seqs_and_windows(void **state)
+{
+    uint64_t a, b;
+    bool given;
+    assert_true(args_seqs("17", &a, &b) && a == 17 && b == 17);
+    assert_true(args_seqs("17-20", &a, &b) && a == 17 && b == 20);
+    assert_false(args_seqs("20-17", &a, &b));
+    assert_false(args_seqs("0", &a, &b));
+    assert_false(args_seqs("17-", &a, &b));
+    assert_false(args_seqs("17x", &a, &b));
+    assert_false(args_seqs("-3", &a, &b));
+    assert_true(args_window("2min", &a, &b, &given) && a == 120000 && !given);
+    assert_true(args_window("2min,50k", &a, &b, &given) && a == 120000 && given && b == 50000);
+    assert_true(args_window("off", &a, &b, &given) && a == 0 && !given);
+    assert_false(args_window("2min,", &a, &b, &given));
+    assert_false(args_window(",5", &a, &b, &given));
+}
+
+static void assert_backoff(const char *text, struct arg_backoff expected)
+{
+    struct arg_backoff b, again;
+    char written[ARGS_TEXT_BYTES];
+    assert_true(args_backoff(text, &b));
+    assert_memory_equal(&b, &expected, sizeof b);
+    assert_string_equal(args_backoff_text(written, &b), text);
+    assert_true(args_backoff(written, &again));
+    assert_memory_equal(&b, &again, sizeof b);
+}
+
+static void test_backoff(void **state)
+{
+    struct arg_backoff b;
+    assert_backoff("none", (struct arg_backoff){0});
+    assert_backoff("fixed:5s", (struct arg_backoff){ARG_BACKOFF_FIXED, 5000, 0, 0});
+    assert_backoff("fixed:1500ms,jitter=100%", (struct arg_backoff){ARG_BACKOFF_FIXED, 1500, 0, 100});
+    assert_backoff("exponential:1s", (struct arg_backoff){ARG_BACKOFF_EXPONENTIAL, 1000, 0, 0});
+    assert_backoff("exponential:1s..10min,jitter=20%", (struct arg_backoff){ARG_BACKOFF_EXPONENTIAL, 1000, 600000, 20});
+    static const char *const wrong[] = {"",          "5s",           "fixed",           "fixed:",
+                                        "fixed:0",   "fixed:25h",    "fixed:1s..2s",    "exponential:10s..1s",
+                                        "linear:1s", "fixed:1s,20%", "fixed:1s,jitter", "fixed:1s,jitter=101%"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_false(args_backoff(wrong[i], &b));
+}
+
+static void test_unit_texts(void **state)
+{
+    char out[ARGS_TEXT_BYTES];
+    assert_string_equal(args_duration_text(out, 0), "0ms");
+    assert_string_equal(args_duration_text(out, 90000), "90s");
+    assert_string_equal(args_duration_text(out, 1500), "1500ms");
+    assert_string_equal(args_duration_text(out, 604800000), "7d");
+    assert_string_equal(args_size_text(out, 64u << 20), "64MiB");
+    assert_string_equal(args_size_text(out, 1000), "1000");
+}
+
 static void test_unescape(void **state)
 {
     size_t len;
@@ -165,8 +237,8 @@ static void test_json(void **state)
     json_open(&j, '[');
     json_bool(&j, true);
     json_text(&j, NULL);
-    json_real(&j, 0.5);
-    json_real(&j, 0.0 / 0.0);
+    json_double(&j, 0.5);
+    json_double(&j, 0.0 / 0.0);
     json_open(&j, '{');
     json_close(&j, '}');
     json_close(&j, ']');
@@ -178,11 +250,11 @@ static void test_json(void **state)
     text_release(&t);
 }
 
-static void assert_json_string(const char *bytes, size_t len, const char *expected)
+static void assert_json_bytes(const char *bytes, size_t len, const char *expected)
 {
     struct text t = {0};
     struct json j = {.out = &t};
-    json_string(&j, bytes, len);
+    json_bytes(&j, bytes, len);
     text_add(&t, "", 1);
     assert_string_equal(t.bytes, expected);
     text_release(&t);
@@ -190,16 +262,16 @@ static void assert_json_string(const char *bytes, size_t len, const char *expect
 
 static void test_json_escaping(void **state)
 {
-    assert_json_string("plain", 5, "\"plain\"");
-    assert_json_string("\"\\/\b\f\n\r\t", 8, "\"\\\"\\\\/\\b\\f\\n\\r\\t\"");
-    assert_json_string("\0\x1f\x7f", 3, "\"\\u0000\\u001f\\u007f\"");
-    assert_json_string("ü€😀", 9, "\"ü€😀\"");
-    assert_json_string("a\xff"
-                       "b",
-                       3,
-                       "\"a\xef\xbf\xbd"
-                       "b\"");
-    assert_json_string("\xc3", 1, "\"\xef\xbf\xbd\"");  /* cut short */
+    assert_json_bytes("plain", 5, "\"plain\"");
+    assert_json_bytes("\"\\/\b\f\n\r\t", 8, "\"\\\"\\\\/\\b\\f\\n\\r\\t\"");
+    assert_json_bytes("\0\x1f\x7f", 3, "\"\\u0000\\u001f\\u007f\"");
+    assert_json_bytes("ü€😀", 9, "\"ü€😀\"");
+    assert_json_bytes("a\xff"
+                      "b",
+                      3,
+                      "\"a\xef\xbf\xbd"
+                      "b\"");
+    assert_json_bytes("\xc3", 1, "\"\xef\xbf\xbd\"");   /* cut short */
     assert_false(utf8_is_valid("\xc0\x80", 2));         /* overlong */
     assert_false(utf8_is_valid("\xed\xa0\x80", 3));     /* surrogate */
     assert_false(utf8_is_valid("\xf4\x90\x80\x80", 4)); /* above U+10FFFF */
@@ -362,7 +434,8 @@ int main(void)
         cmocka_unit_test(test_options),   cmocka_unit_test(test_option_errors), cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_json),      cmocka_unit_test(test_json_escaping), cmocka_unit_test(test_base64),
         cmocka_unit_test(test_histogram), cmocka_unit_test(test_input),         cmocka_unit_test(test_input_large),
-        cmocka_unit_test(test_machine),
+        cmocka_unit_test(test_machine),   cmocka_unit_test(test_when),          cmocka_unit_test(test_seqs_and_windows),
+        cmocka_unit_test(test_backoff),   cmocka_unit_test(test_unit_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

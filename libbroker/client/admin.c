@@ -3,8 +3,7 @@
 
 /* ---- asking ------------------------------------------------------------------------------------------------------------ */
 
-/* Sends what stands in `scratch`. */
-static broker_error call_scratch(broker *b, struct call *c, uint8_t type)
+broker_error call_scratch(broker *b, struct call *c, uint8_t type)
 {
     broker_error error = scratch_good(b);
 
@@ -25,63 +24,22 @@ static broker_error queue_call(broker *b, uint8_t type, const char *queue, struc
     return call_scratch(b, c, type);
 }
 
-static const char *const retention_names[] = {[BROKER_RETENTION_WORK] = "work", [BROKER_RETENTION_LOG] = "log"};
-static const char *const sync_names[] = {
-    [BROKER_SYNC_ALWAYS] = "always", [BROKER_SYNC_INTERVAL] = "interval", [BROKER_SYNC_NONE] = "none"};
-
-static broker_error check_settings(broker *b, const broker_queue_settings *s)
-{
-    if ((s->set & BROKER_SET_RETENTION) && s->retention != BROKER_RETENTION_WORK &&
-        s->retention != BROKER_RETENTION_LOG)
-        return set_error(b, BROKER_INVALID_ARGUMENT, "queue settings: retention is %d; give a broker_retention",
-                         (int)s->retention);
-    if ((s->set & BROKER_SET_SYNC) && (s->sync < BROKER_SYNC_ALWAYS || s->sync > BROKER_SYNC_NONE))
-        return set_error(b, BROKER_INVALID_ARGUMENT, "queue settings: sync is %d; give always, interval or none",
-                         (int)s->sync);
-    if ((s->set & BROKER_SET_LEASE_MS) && (s->lease_ms < 1 || s->lease_ms > LEASE_MS_MAX))
-        return set_error(b, BROKER_INVALID_ARGUMENT, "queue settings: lease_ms is %u; give 1 to %d", s->lease_ms,
-                         LEASE_MS_MAX);
-    return BROKER_OK;
-}
-
-static void pack_settings(msgpack_packer *pk, const broker_queue_settings *s)
-{
-    if (s->set & BROKER_SET_RETENTION)
-        pack_key_str(pk, "retention", retention_names[s->retention], strlen(retention_names[s->retention]));
-    if (s->set & BROKER_SET_SYNC)
-        pack_key_str(pk, "sync", sync_names[s->sync], strlen(sync_names[s->sync]));
-    if (s->set & BROKER_SET_LEASE_MS)
-        pack_key_u64(pk, "lease_ms", s->lease_ms);
-    if (s->set & BROKER_SET_MAX_MESSAGE_BYTES)
-        pack_key_u64(pk, "max_message_bytes", s->max_message_bytes);
-    if (s->set & BROKER_SET_LOG_MAX_AGE_MS)
-        pack_key_u64(pk, "log_max_age_ms", s->log_max_age_ms);
-    if (s->set & BROKER_SET_LOG_MAX_BYTES)
-        pack_key_u64(pk, "log_max_bytes", s->log_max_bytes);
-    if (s->set & BROKER_SET_LOG_MAX_MESSAGES)
-        pack_key_u64(pk, "log_max_messages", s->log_max_messages);
-}
-
 static broker_error settings_call(broker *b, uint8_t type, const char *queue, const broker_queue_settings *given)
 {
-    enum { SETTINGS_KNOWN = 0x7f };
     broker_queue_settings s;
     struct call c = {0};
     msgpack_packer pk;
     size_t len;
     broker_error error = check_name(b, "queue", queue, &len);
 
-    if (error == BROKER_OK && !copy_options(&s, sizeof(s), given, offsetof(broker_queue_settings, retention)))
-        error = set_error(b, BROKER_INVALID_ARGUMENT, "queue settings: use BROKER_OPTIONS_INIT(broker_queue_settings)");
     if (error == BROKER_OK)
-        error = check_settings(b, &s);
+        error = queue_settings_copy(b, given, &s);
     if (error != BROKER_OK)
         return error;
-    s.set &= SETTINGS_KNOWN;
     scratch_pack(b, &pk);
-    msgpack_pack_map(&pk, 1 + (size_t)__builtin_popcount(s.set));
+    msgpack_pack_map(&pk, 1 + queue_settings_keys(&s));
     pack_key_str(&pk, "queue", queue, len);
-    pack_settings(&pk, &s);
+    queue_settings_pack(&pk, &s);
     return call_scratch(b, &c, type);
 }
 
@@ -115,9 +73,12 @@ broker_error broker_queue_resume(broker *b, const char *queue)
 
 /* ---- groups -------------------------------------------------------------------------------------------------------------- */
 
+/* start and settings: NULL where the request has none. */
 static broker_error group_call(broker *b, uint8_t type, const char *queue, const char *group, const char *start,
-                               uint64_t value)
+                               uint64_t value, const broker_group_settings *settings)
 {
+    static const broker_group_settings none;
+    const broker_group_settings *s = settings ? settings : &none;
     struct call c = {0};
     msgpack_packer pk;
     size_t len, group_len;
@@ -128,18 +89,19 @@ static broker_error group_call(broker *b, uint8_t type, const char *queue, const
     if (error != BROKER_OK)
         return error;
     scratch_pack(b, &pk);
-    msgpack_pack_map(&pk, start ? 4 : 2);
+    msgpack_pack_map(&pk, (start ? 4 : 2) + group_settings_keys(s));
     pack_key_str(&pk, "queue", queue, len);
     pack_key_str(&pk, "group", group, group_len);
     if (start) {
         pack_key_str(&pk, "start", start, strlen(start));
         pack_key_u64(&pk, "value", value);
     }
+    group_settings_pack(&pk, s);
     return call_scratch(b, &c, type);
 }
 
 static broker_error start_call(broker *b, uint8_t type, const char *queue, const char *group, broker_start start,
-                               uint64_t value)
+                               uint64_t value, const broker_group_settings *settings)
 {
     static const char *const names[] = {[BROKER_START_BEGINNING] = "beginning",
                                         [BROKER_START_END] = "end",
@@ -148,27 +110,73 @@ static broker_error start_call(broker *b, uint8_t type, const char *queue, const
 
     if ((unsigned)start >= sizeof(names) / sizeof(names[0]))
         return set_error(b, BROKER_INVALID_ARGUMENT, "start is %d; give a broker_start", (int)start);
-    return group_call(b, type, queue, group, names[start], value);
+    return group_call(b, type, queue, group, names[start], value, settings);
 }
 
-broker_error broker_group_create(broker *b, const char *queue, const char *group, broker_start start, uint64_t value)
+broker_error broker_group_create(broker *b, const char *queue, const char *group, broker_start start, uint64_t value,
+                                 const broker_group_settings *settings)
 {
-    return start_call(b, FRAME_GROUP_CREATE, queue, group, start, value);
+    broker_group_settings s;
+    broker_error error = group_settings_copy(b, settings, &s);
+
+    return error != BROKER_OK ? error : start_call(b, FRAME_GROUP_CREATE, queue, group, start, value, &s);
+}
+
+broker_error broker_group_alter(broker *b, const char *queue, const char *group, const broker_group_settings *settings)
+{
+    broker_group_settings s;
+    broker_error error = group_settings_copy(b, settings, &s);
+
+    return error != BROKER_OK ? error : group_call(b, FRAME_GROUP_ALTER, queue, group, NULL, 0, &s);
 }
 
 broker_error broker_group_seek(broker *b, const char *queue, const char *group, broker_start start, uint64_t value)
 {
-    return start_call(b, FRAME_GROUP_SEEK, queue, group, start, value);
+    return start_call(b, FRAME_GROUP_SEEK, queue, group, start, value, NULL);
 }
 
 broker_error broker_group_delete(broker *b, const char *queue, const char *group)
 {
-    return group_call(b, FRAME_GROUP_DELETE, queue, group, NULL, 0);
+    return group_call(b, FRAME_GROUP_DELETE, queue, group, NULL, 0, NULL);
+}
+
+/* ---- topics --------------------------------------------------------------------------------------------------------------- */
+
+static broker_error bind_call(broker *b, uint8_t type, const char *queue, const char *pattern)
+{
+    struct call c = {0};
+    msgpack_packer pk;
+    size_t len, pattern_len = pattern ? strnlen(pattern, TOPIC_MAX_BYTES + 1) : 0;
+    broker_error error = check_name(b, "queue", queue, &len);
+
+    if (error != BROKER_OK)
+        return error;
+    if (!pattern || !topic_pattern_is_valid(pattern, pattern_len))
+        return set_error(
+            b, BROKER_INVALID_ARGUMENT,
+            "\"%.64s\" is no pattern for topics: tokens of A-Z a-z 0-9 _ - with dots between, '*' for one, "
+            "'>' at the end for the rest",
+            pattern ? pattern : "");
+    scratch_pack(b, &pk);
+    msgpack_pack_map(&pk, 2);
+    pack_key_str(&pk, "queue", queue, len);
+    pack_key_str(&pk, "pattern", pattern, pattern_len);
+    return call_scratch(b, &c, type);
+}
+
+broker_error broker_bind(broker *b, const char *queue, const char *pattern)
+{
+    return bind_call(b, FRAME_BIND, queue, pattern);
+}
+
+broker_error broker_unbind(broker *b, const char *queue, const char *pattern)
+{
+    return bind_call(b, FRAME_UNBIND, queue, pattern);
 }
 
 /* ---- answers that say something ----------------------------------------------------------------------------------------- */
 
-static broker_error malformed_answer(broker *b, const char *type, const struct wire_map *m)
+broker_error malformed_answer(broker *b, const char *type, const struct wire_map *m)
 {
     return set_error(b, BROKER_MALFORMED, "the broker's answer to %s is malformed: %s", type,
                      m->error[0] ? m->error : "a key is missing or of a wrong type");
@@ -221,6 +229,12 @@ static broker_error stats_answered(broker *b, struct call *c, const uint8_t *bod
         {"log_index", &s->log_index},
         {"disk_bytes", &s->disk_bytes},
         {"segments", &s->segments},
+        {"scheduled", &s->scheduled},
+        {"redelivered", &s->redelivered},
+        {"dead_lettered", &s->dead_lettered},
+        {"expired", &s->expired},
+        {"dropped", &s->dropped},
+        {"duplicates", &s->duplicates},
     };
 
     bool good = wire_map_open(&m, body, len) == BROKER_OK &&

@@ -27,7 +27,7 @@ void frame_sent(broker *b, struct out_frame *f)
     TAILQ_INSERT_TAIL(&b->sent, f, link);
 }
 
-static void sent_remove(broker *b, struct out_frame *f)
+void sent_remove(broker *b, struct out_frame *f)
 {
     *bucket_find(b, f->correlation) = f->bucket_next;
     TAILQ_REMOVE(&b->sent, f, link);
@@ -35,9 +35,15 @@ static void sent_remove(broker *b, struct out_frame *f)
 
 /* ---- errors ----------------------------------------------------------------------------------------------------------- */
 
-static broker_error known_error(uint64_t code)
+broker_error known_error(uint64_t code)
 {
-    return code >= 1 && code <= BROKER_INTERNAL ? (broker_error)code : BROKER_INTERNAL;
+    switch (code) {
+#define KNOWN_ERROR(name, number, http, retry, text) case number:
+        BROKER_ERROR_MAP(KNOWN_ERROR)
+#undef KNOWN_ERROR
+        return code ? (broker_error)code : BROKER_INTERNAL;
+    default: return BROKER_INTERNAL;
+    }
 }
 
 struct error_body {
@@ -71,86 +77,6 @@ static broker_error error_body_read(broker *b, const uint8_t *body, size_t len, 
     return good ? BROKER_OK : set_error(b, BROKER_MALFORMED, "the broker sent a malformed ERROR");
 }
 
-/* ---- publishes --------------------------------------------------------------------------------------------------------- */
-
-static void entry_done(broker *b, const struct out_entry *e, broker_error error, const broker_publish_result *result)
-{
-    if (e->cb) {
-        e->cb(e->arg, error, result);
-    } else if (error != BROKER_OK && b->flush_error == BROKER_OK) {
-        b->flush_error = error;
-        memcpy(b->flush_text, b->error_text, sizeof(b->flush_text));
-    }
-}
-
-/* The frame's messages no longer count, before their callbacks run: those may publish the next ones. */
-static void publish_settled(broker *b, struct out_frame *f)
-{
-    b->outbox_messages -= f->count;
-    b->outbox_bytes -= f->record_bytes;
-    if (f->queue->open == f)
-        f->queue->open = NULL;
-    f->queue->frames--;
-}
-
-void publish_failed(broker *b, struct out_frame *f, broker_error error)
-{
-    static const broker_publish_result nothing;
-    char text[sizeof(b->error_text)];
-    uint32_t retry_ms = b->error_retry_ms;
-
-    memcpy(text, b->error_text, sizeof(text));
-    publish_settled(b, f);
-    for (uint32_t i = 0; i < f->count; i++) {
-        memcpy(b->error_text, text, sizeof(text)); /* a callback may have failed at something of its own */
-        b->error_retry_ms = retry_ms;
-        entry_done(b, &f->entries[i], error, &nothing);
-    }
-    frame_recycle(b, f);
-}
-
-static bool ranges_cover(const uint8_t *body, size_t len, uint32_t count)
-{
-    uint64_t next = 0;
-
-    if (len % PUBLISH_RANGE_BYTES != 0)
-        return false;
-    for (size_t at = 0; at < len; at += PUBLISH_RANGE_BYTES) {
-        struct publish_range r;
-        publish_range_get(body + at, &r);
-        if (r.first_index != next || r.count == 0 || r.count > count - next)
-            return false;
-        next += r.count;
-    }
-    return next == count;
-}
-
-static broker_error publish_answered(broker *b, struct out_frame *f, const uint8_t *body, size_t len)
-{
-    if (!ranges_cover(body, len, f->count))
-        return set_error(b, BROKER_MALFORMED, "the broker's answer to a publish of %u messages does not cover them",
-                         f->count);
-    sent_remove(b, f);
-    publish_settled(b, f);
-    for (size_t at = 0; at < len; at += PUBLISH_RANGE_BYTES) {
-        struct publish_range r;
-        publish_range_get(body + at, &r);
-        broker_error error = r.code == 0 ? BROKER_OK : known_error(r.code);
-        broker_publish_result result = {.duplicate = (r.flags & PUBLISH_RANGE_DUPLICATE) != 0};
-        for (uint32_t i = 0; i < r.count; i++) {
-            if (error != BROKER_OK) {
-                set_error(b, error, "publish to \"%s\": %s", f->queue->name, broker_strerror(error));
-                b->error_retry_ms = r.retry_ms;
-            } else {
-                result.seq = r.first_seq ? r.first_seq + i : 0;
-            }
-            entry_done(b, &f->entries[r.first_index + i], error, &result);
-        }
-    }
-    frame_recycle(b, f);
-    return BROKER_OK;
-}
-
 /* ---- calls ------------------------------------------------------------------------------------------------------------- */
 
 static void call_done(broker *b, struct out_frame *f, broker_error error)
@@ -171,7 +97,7 @@ static void return_unwanted(broker *b, const uint8_t *body, size_t len)
     if (batch_open(b, &batch, body, len) != BROKER_OK || batch.first_receipt == 0)
         return;
     for (uint32_t i = 0; i < batch.count; i++)
-        settle_add(b, FRAME_NACK, 0, batch.first_receipt + i);
+        settle_add(b, (struct settle_kind){.type = FRAME_NACK}, batch.first_receipt + i);
 }
 
 static void call_answered(broker *b, struct out_frame *f, const uint8_t *body, size_t len)
@@ -204,7 +130,8 @@ static broker_error answer_in(broker *b, struct out_frame *f, const uint8_t *bod
         if (error == BROKER_OK)
             settle_done(b, f);
         return error;
-    case OUT_CALL: call_answered(b, f, body, len); return BROKER_OK;
+    case OUT_CALL:
+    case OUT_TRANSACT: call_answered(b, f, body, len); return BROKER_OK;
     case OUT_SUBSCRIBE:
         if (f->subscription)
             error = subscription_answered(f->subscription, BROKER_OK);
@@ -220,7 +147,7 @@ static broker_error answer_in(broker *b, struct out_frame *f, const uint8_t *bod
 static broker_error error_answer_in(broker *b, struct out_frame *f, const struct error_body *e)
 {
     /* Not stored, not settled: it stays in `sent` and goes out again on the next connection, with the same numbers. */
-    if (e->code == BROKER_SHUTTING_DOWN && (f->kind == OUT_PUBLISH || f->kind == OUT_SETTLE)) {
+    if (e->code == BROKER_SHUTTING_DOWN && f->kind != OUT_CALL && f->kind != OUT_SUBSCRIBE) {
         snprintf(b->lost_text, sizeof(b->lost_text), "%.250s", b->error_text);
         conn_event(b, CONN_EVENT_GOAWAY);
         f->refused = true;
@@ -236,6 +163,7 @@ static broker_error error_answer_in(broker *b, struct out_frame *f, const struct
         settle_done(b, f);
         break;
     case OUT_CALL:
+    case OUT_TRANSACT:
         sent_remove(b, f);
         call_done(b, f, e->code);
         frame_recycle(b, f);
@@ -434,7 +362,7 @@ void answer_lost(broker *b)
     }
 }
 
-static void cancel_frame(broker *b, struct out_frame *f, broker_error error)
+void frame_failed(broker *b, struct out_frame *f, broker_error error)
 {
     switch (f->kind) {
     case OUT_PUBLISH: publish_failed(b, f, error); return;
@@ -443,7 +371,8 @@ static void cancel_frame(broker *b, struct out_frame *f, broker_error error)
             b->settle_open = NULL;
         b->settle_frames--;
         break;
-    case OUT_CALL: call_done(b, f, error); break;
+    case OUT_CALL:
+    case OUT_TRANSACT: call_done(b, f, error); break;
     case OUT_SUBSCRIBE: break;
     }
     frame_recycle(b, f);
@@ -460,12 +389,12 @@ void answer_cancel(broker *b, broker_error error)
     if (b->writing) {
         f = b->writing;
         b->writing = NULL;
-        cancel_frame(b, f, error);
+        frame_failed(b, f, error);
     }
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         while ((f = TAILQ_FIRST(lists[i])) != NULL) {
             TAILQ_REMOVE(lists[i], f, link);
-            cancel_frame(b, f, error);
+            frame_failed(b, f, error);
         }
     }
 }

@@ -47,6 +47,12 @@ bool client_step(broker *b, uint64_t deadline_ms)
     return client_poll(b, deadline_ms) != STEP_DEADLINE || client_now_ms() < deadline_ms;
 }
 
+void client_pause(broker *b, uint64_t until_ms)
+{
+    while (b->state != CONN_DEAD && client_step(b, until_ms))
+        ;
+}
+
 broker_error deadline_error(broker *b, const char *call, uint32_t timeout_ms)
 {
     if (b->state == CONN_DEAD)
@@ -117,24 +123,16 @@ static void publish_done(void *arg, broker_error error, const broker_publish_res
     }
 }
 
-static void pause_until(broker *b, uint64_t until, uint64_t deadline)
-{
-    if (until > deadline)
-        until = deadline;
-    while (b->state != CONN_DEAD && client_step(b, until))
-        ;
-}
-
 /* One attempt: append, wait. *again: worth trying once more after error_retry_ms. */
-static broker_error publish_once(broker *b, const char *queue, const broker_message *message, broker_sync sync,
-                                 uint64_t deadline, struct publish_wait *w)
+static broker_error publish_once(broker *b, const char *queue, const broker_message *message,
+                                 const broker_publish_options *o, uint64_t deadline, struct publish_wait *w)
 {
     struct out_frame *f;
     uint32_t index;
     broker_error error;
 
     *w = (struct publish_wait){.b = b};
-    while ((error = publish_append(b, queue, message, sync, publish_done, w, &f, &index)) == BROKER_OUTBOX_FULL) {
+    while ((error = publish_append(b, queue, message, o, publish_done, w, &f, &index)) == BROKER_OUTBOX_FULL) {
         if (b->state == CONN_DEAD || !client_step(b, deadline))
             return error;
     }
@@ -166,19 +164,18 @@ broker_error broker_publish(broker *b, const char *queue, const broker_message *
     uint64_t deadline = client_now_ms() + b->options.timeout_ms, wait_ms = RETRY_FIRST_MS;
     broker_error error = may_block(b, "broker_publish");
 
-    if (error == BROKER_OK && !publish_options_get(options, &o))
-        error = set_error(b, BROKER_INVALID_ARGUMENT,
-                          "publish options: use BROKER_OPTIONS_INIT(broker_publish_options) and a "
-                          "broker_sync");
+    if (error == BROKER_OK)
+        error = publish_options_get(b, options, &o);
     if (error != BROKER_OK)
         return error;
     for (;;) {
-        error = publish_once(b, queue, message, o.sync, deadline, &w);
+        error = publish_once(b, queue, message, &o, deadline, &w);
         uint64_t now = client_now_ms();
         /* A busy broker gets the time it asks for; every other refusal is the program's to judge. */
         if (error != BROKER_OVERLOADED || now >= deadline)
             break;
-        pause_until(b, now + (w.retry_ms ? w.retry_ms : wait_ms), deadline);
+        uint64_t until = now + (w.retry_ms ? w.retry_ms : wait_ms);
+        client_pause(b, until < deadline ? until : deadline);
         if (client_now_ms() >= deadline || b->state == CONN_DEAD) {
             memcpy(b->error_text, w.text, sizeof(b->error_text));
             break;
@@ -211,8 +208,10 @@ broker_error broker_flush(broker *b)
 broker_error call_begin(broker *b, struct call *c, bool urgent, uint8_t type, uint32_t stream, const void *body,
                         size_t len)
 {
+    if (b->max_frame != 0 && len > b->max_frame)
+        return set_error(b, BROKER_TOO_LARGE, "%s: a request of %zu bytes; the broker takes %u", frame_type_name(type),
+                         len, b->max_frame);
     struct out_frame *f = frame_new(b, OUT_CALL, type, len);
-
     if (!f)
         return set_error(b, BROKER_NO_MEMORY, "out of memory");
     frame_put(f, body, len);
@@ -231,29 +230,39 @@ static bool detach(struct out_frame *f, const struct call *c)
     return true;
 }
 
-/* The caller gives up. A request that was not begun is taken out; one that was is answered to nobody. */
-static void call_abandon(broker *b, const struct call *c)
+bool call_abandon(broker *b, const struct call *c)
 {
     struct out_list *lists[] = {&b->urgent, &b->normal};
     struct out_frame *f;
 
     if (detach(b->writing, c))
-        return;
+        return false;
     TAILQ_FOREACH(f, &b->sent, link)
     {
         if (detach(f, c))
-            return;
+            return false;
     }
     for (size_t i = 0; i < 2; i++) {
         TAILQ_FOREACH(f, lists[i], link)
         {
             if (detach(f, c)) {
+                bool unsent = !f->begun; /* it may be here again from a connection that was lost */
                 TAILQ_REMOVE(lists[i], f, link);
                 frame_recycle(b, f);
-                return;
+                return unsent;
             }
         }
     }
+    return true;
+}
+
+broker_error call_result(broker *b, const struct call *c)
+{
+    if (c->error != BROKER_OK) {
+        memcpy(b->error_text, c->text, sizeof(b->error_text));
+        b->error_retry_ms = c->retry_ms;
+    }
+    return c->error;
 }
 
 broker_error call_wait(broker *b, struct call *c, uint32_t timeout_ms, const char *name)
@@ -266,11 +275,7 @@ broker_error call_wait(broker *b, struct call *c, uint32_t timeout_ms, const cha
         call_abandon(b, c);
         return deadline_error(b, name, timeout_ms);
     }
-    if (c->error != BROKER_OK) {
-        memcpy(b->error_text, c->text, sizeof(b->error_text));
-        b->error_retry_ms = c->retry_ms;
-    }
-    return c->error;
+    return call_result(b, c);
 }
 
 broker_error call_do(broker *b, struct call *c, uint8_t type, const void *body, size_t len)

@@ -1,4 +1,4 @@
-/* Calls that wait for one answer, and what happens when memory runs out at any point. */
+/* Calls that wait for one answer. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,152 +10,6 @@
 #include "fake_broker.h"
 
 static struct fake f;
-
-/* ---- allocations that fail: the linker sends the client's to these (--wrap) ------------------------------------------ */
-
-static _Thread_local long allocations_left = -1; /* -1: no limit. Of this thread: the fake broker's do not fail */
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-
-static bool may_allocate(void)
-{
-    if (allocations_left < 0)
-        return true;
-    if (allocations_left == 0)
-        return false;
-    allocations_left--;
-    return true;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return may_allocate() ? __real_malloc(n) : NULL;
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return may_allocate() ? __real_calloc(n, size) : NULL;
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return may_allocate() ? __real_realloc(p, n) : NULL;
-}
-
-struct counts {
-    int confirmed, refused, messages;
-};
-
-static void on_confirm(void *arg, broker_error error, const broker_publish_result *result)
-{
-    struct counts *c = arg;
-
-    if (error == BROKER_OK)
-        c->confirmed++;
-    else
-        c->refused++;
-}
-
-static void on_message(void *arg, broker_subscription *s, const broker_msg *m)
-{
-    struct counts *c = arg;
-    c->messages++;
-}
-
-/* Answers whatever comes, on as many connections as the client makes, until one says UNSUBSCRIBE. */
-static void answer_everything(struct fake *fake)
-{
-    for (bool over = false; !over;) {
-        struct frame_head head;
-        fake_accept(fake, NULL);
-        uint8_t preamble[WIRE_PREAMBLE_BYTES], bytes[FRAME_HEAD_BYTES];
-        if (recv(fake->conn, preamble, sizeof(preamble), MSG_WAITALL) != (ssize_t)sizeof(preamble))
-            continue;
-        while (!over && recv(fake->conn, bytes, sizeof(bytes), MSG_WAITALL) == (ssize_t)sizeof(bytes)) {
-            frame_head_get(bytes, &head);
-            struct fake_frame frame = {.head = head, .body = __real_malloc(head.length + 1u)};
-            if (head.length > 0 && recv(fake->conn, frame.body, head.length, MSG_WAITALL) != (ssize_t)head.length) {
-                fake_frame_free(&frame);
-                break;
-            }
-            if (head.type == FRAME_HELLO)
-                fake_send_hello(fake, head.correlation);
-            else if (head.type == FRAME_PUBLISH)
-                fake_answer_publish(fake, &frame, 1);
-            else if (head.type == FRAME_ACK)
-                fake_answer_settle(fake, &frame, 1, 0);
-            else if (head.type == FRAME_CREDIT)
-                fake_deliver(fake, head.stream, 100, 1, 3);
-            else if (head.type != FRAME_HEARTBEAT)
-                fake_answer_empty(fake, &frame);
-            over = head.type == FRAME_UNSUBSCRIBE;
-            fake_frame_free(&frame);
-        }
-    }
-}
-
-/* The k-th allocation and all after it fail, for every k: each call says so or succeeds, each callback comes once, nothing
-   leaks (AddressSanitizer looks), and with memory again everything goes on. */
-static void memory_runs_out(void **state)
-{
-    broker_options o = BROKER_OPTIONS_INIT(broker_options);
-    broker_header header = {.name = "name", .value = "value"};
-    char key[3000];
-    bool all_went_well = false;
-
-    memset(key, 'k', sizeof(key));
-    for (long k = 0; !all_went_well; k++) {
-        struct counts c = {0};
-        int accepted = 0;
-        broker *b = NULL;
-        broker_subscription *s = NULL;
-        broker_message m = {
-            .size = sizeof(m), .key = key, .key_len = sizeof(key), .headers = &header, .header_count = 1};
-        assert_true(k < 1000);
-        fake_open(&f);
-        fake_start(&f, answer_everything);
-        o.url = f.url;
-        o.timeout_ms = 300;
-        o.reconnect_max_ms = 1;
-
-        allocations_left = k;
-        if (broker_open(&b, &o) != BROKER_OK) {
-            assert_null(b);
-            allocations_left = -1;
-            assert_int_equal(broker_open(&b, &o), BROKER_OK);
-            allocations_left = 0;
-        }
-        for (int i = 0; i < 20; i++) {
-            broker_error error = broker_publish_async(b, i % 2 ? "a" : "b", &m, NULL, on_confirm, &c);
-            assert_true(error == BROKER_OK || error == BROKER_NO_MEMORY);
-            accepted += error == BROKER_OK;
-        }
-        for (int i = 0; i < 30; i++)
-            broker_wait(b, 1);
-        broker_error error = broker_subscribe(b, "a", NULL, on_message, NULL, &c, &s);
-        all_went_well = allocations_left > 0 && error == BROKER_OK && accepted == 20;
-
-        allocations_left = -1;
-        b->options.timeout_ms = 10000;
-        if (!s)
-            assert_int_equal(broker_subscribe(b, "a", NULL, on_message, NULL, &c, &s), BROKER_OK);
-        assert_int_equal(broker_publish(b, "a", &m, NULL, NULL), BROKER_OK);
-        assert_int_equal(broker_flush(b), BROKER_OK);
-        while (c.messages < 3)
-            assert_int_equal(broker_wait(b, 10000), BROKER_OK);
-        assert_int_equal(c.confirmed, accepted);
-        assert_int_equal(c.refused, 0);
-        assert_int_equal(broker_unsubscribe(s), BROKER_OK);
-        broker_close(b);
-        fake_join(&f);
-        fake_close(&f);
-    }
-}
 
 /* ---- administration ----------------------------------------------------------------------------------------------------- */
 
@@ -302,6 +156,9 @@ static void administration(void **state)
     assert_memory_equal(l.names, "abcd", 4);
     assert_int_equal(l.last.settings.retention, BROKER_RETENTION_LOG);
     assert_int_equal(l.last.settings.sync, 0); /* a word this library does not know */
+    assert_int_equal(l.last.settings.set,
+                     BROKER_SET_RETENTION | BROKER_SET_SYNC | BROKER_SET_LEASE_MS); /* what was told */
+    assert_null(l.last.settings.dead_letter);
     assert_int_equal(l.last.last_seq, 1ull << 40);
     assert_true(l.last.paused);
     assert_int_equal(broker_queue_list(b, NULL, on_queue, &l), BROKER_MALFORMED);
@@ -379,7 +236,6 @@ static void a_publish_that_waits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(memory_runs_out),
         cmocka_unit_test(administration),
         cmocka_unit_test(a_publish_that_waits),
     };

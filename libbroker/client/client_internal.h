@@ -40,14 +40,18 @@ enum {
     LEASE_MESSAGES_MAX = 1024,
     LEASE_MS_MAX = 86400000,
     WAIT_MS_MAX = 3600000,
+    PRIORITY_MAX = 9, /* of messages and of consumers */
+    FILTER_HEADERS_MAX = 32,
 };
+#define TIME_SPAN_MAX_MS (36525ull * 24 * 3600 * 1000) /* 100 years */
 
 /* ---- frames on their way out -------------------------------------------------------------------------------------- */
 
 enum out_kind {
-    OUT_PUBLISH,   /* kept until answered, sent again after a reconnect */
-    OUT_SETTLE,    /* the same */
-    OUT_CALL,      /* somebody waits for the answer; fails if the connection is lost after it was begun */
+    OUT_PUBLISH, /* kept until answered, sent again after a reconnect */
+    OUT_SETTLE,  /* the same */
+    OUT_CALL,    /* somebody waits for the answer; fails if the connection is lost after it was begun */
+    OUT_TRANSACT, /* the same, but numbered: sent again after a reconnect, since the broker knows the numbers it has stored */
     OUT_SUBSCRIBE, /* belongs to one connection: made anew after a reconnect */
 };
 
@@ -72,12 +76,13 @@ struct out_frame {
     bool refused; /* answered SHUTTING_DOWN: it goes out again on the next connection */
     uint32_t stream;
     bool begun;                /* bytes of it went out, now or on an earlier connection */
-    broker_sync sync;          /* OUT_PUBLISH */
+    uint8_t flags;             /* FRAME_FLAG_…, of the frame's head */
     struct out_queue *queue;   /* OUT_PUBLISH */
     struct out_entry *entries; /* OUT_PUBLISH; owned, one per message */
     uint32_t count, entries_cap;
     size_t record_bytes; /* OUT_PUBLISH: what it counts for in outbox_bytes */
-    struct call *call;   /* OUT_CALL; borrowed from the blocking caller's stack; NULL: nobody waits any more */
+    struct call
+        *call; /* OUT_CALL, OUT_TRANSACT; borrowed from the blocking caller's stack; NULL: nobody waits any more */
     struct broker_subscription *subscription; /* OUT_SUBSCRIBE; NULL: nobody waits any more */
 };
 TAILQ_HEAD(out_list, out_frame);
@@ -87,8 +92,8 @@ struct out_queue {
     UT_hash_handle hh;
     struct out_frame *open; /* NULL: none */
     uint64_t next_number;
-    uint32_t frames; /* unanswered: it may be forgotten only at 0 */
-    uint16_t name_len;
+    uint32_t frames;   /* unanswered: it may be forgotten only at 0 */
+    uint16_t name_len; /* 0: what is published by topic */
     char name[];
 };
 
@@ -108,8 +113,9 @@ struct call {
 
 struct broker_msg {
     struct record_view view;
-    uint64_t receipt; /* 0: settled when it was sent */
-    uint32_t attempt;
+    uint64_t seq;     /* in the queue it was read from; its record may have been stored for another */
+    uint64_t receipt; /* 0: settled when it was sent, or only looked at */
+    uint32_t attempt; /* 0: only looked at (broker_peek) */
     uint32_t padded_len;
     broker_subscription *subscription; /* NULL: from broker_lease, or kept */
 };
@@ -118,6 +124,7 @@ struct broker_msg {
 struct batch {
     const uint8_t *p, *end;  /* records not yet taken */
     const uint8_t *attempts; /* NULL: all 1 */
+    const uint8_t *seqs;     /* NULL: as the records say */
     uint64_t first_receipt;
     uint32_t count, index;
 };
@@ -146,7 +153,8 @@ struct broker_subscription {
     char end_text[256];
     char *queue, *group; /* owned */
     broker_ack_mode ack;
-    uint32_t lease_ms, credit_messages;
+    uint8_t priority;
+    uint32_t lease_ms, credit_messages, max_unsettled;
     uint64_t credit_bytes;
     uint64_t granted_messages;            /* credit that the broker still has */
     uint64_t taken_messages, taken_bytes; /* given to the program since the last CREDIT */
@@ -286,15 +294,23 @@ broker_error frame_in(broker *b, const struct frame_head *head, const uint8_t *b
 bool answer_awaited(const broker *b);
 /* answer_lost: the connection is gone: what was sent goes back to the lists, or fails. */
 void answer_lost(broker *b);
+broker_error known_error(uint64_t code); /* INTERNAL for one that this library does not know */
+void sent_remove(broker *b, struct out_frame *f);
 /* answer_cancel: end everything in the outbox with `error`; callbacks run. */
 void answer_cancel(broker *b, broker_error error);
-/* publish_failed: complete all messages of a frame (in no list) with one error, whose sentence is in error_text, and
-   recycle it. */
-void publish_failed(broker *b, struct out_frame *f, broker_error error);
+/* frame_failed: end a frame (in no list) and whoever waits for it with one error, whose sentence is in error_text. */
+void frame_failed(broker *b, struct out_frame *f, broker_error error);
 /* frame_sent: the socket has taken all of it; it waits for its answer. */
 void frame_sent(broker *b, struct out_frame *f);
 /* answer_forget: the subscription is going away; its SUBSCRIBE, if one is on its way, is answered to nobody. */
 void answer_forget(broker *b, const broker_subscription *s);
+
+/* ---- confirm.c ---------------------------------------------------------------------------------------------------------- */
+
+/* publish_failed: complete all messages of a frame (in no list) with one error, whose sentence is in error_text, and
+   recycle it. */
+void publish_failed(broker *b, struct out_frame *f, broker_error error);
+broker_error publish_answered(broker *b, struct out_frame *f, const uint8_t *body, size_t len);
 
 /* ---- outbox.c ----------------------------------------------------------------------------------------------------------- */
 
@@ -309,10 +325,19 @@ void outbox_free(broker *b);
 /* outbox_drop_oversize: the broker takes no frame over max_frame: end those made before that was known. */
 void outbox_drop_oversize(broker *b);
 void frame_put(struct out_frame *f, const void *bytes, size_t len); /* room was made before */
+
+/* ---- compose.c and publish.c ---------------------------------------------------------------------------------------------- */
+
+/* message_spec: what to write a record from, and its padded length; it borrows from the message and from `scratch`. */
+broker_error message_spec(broker *b, const broker_message *message, bool by_topic, struct record_spec *spec,
+                          uint32_t *bytes);
+broker_error out_queue_get(broker *b, const char *name, struct out_queue **out);
+broker_error publish_options_get(broker *b, const broker_publish_options *given, broker_publish_options *out);
+uint8_t publish_flags(const broker_publish_options *o); /* of the frame's head */
 /* publish_append: one message into the outbox; frame and index say where it is until it is answered. */
-broker_error publish_append(broker *b, const char *queue, const broker_message *message, broker_sync sync,
-                            broker_publish_cb *cb, void *arg, struct out_frame **frame, uint32_t *index);
-bool publish_options_get(const broker_publish_options *options, broker_publish_options *out);
+broker_error publish_append(broker *b, const char *queue, const broker_message *message,
+                            const broker_publish_options *options, broker_publish_cb *cb, void *arg,
+                            struct out_frame **frame, uint32_t *index);
 /* publish_withdraw: nobody waits for it any more. True: it had not been sent and is gone. */
 bool publish_withdraw(broker *b, struct out_frame *f, uint32_t index);
 
@@ -337,9 +362,49 @@ void receive_done(broker_subscription *s); /* the program is done with the messa
 
 /* ---- settle.c ----------------------------------------------------------------------------------------------------------- */
 
-broker_error settle_add(broker *b, uint8_t type, uint32_t value, uint64_t receipt);
+/* What is done with a receipt: frames are coalesced as long as it is the same. */
+struct settle_kind {
+    uint8_t type;   /* FRAME_ACK, FRAME_NACK, FRAME_EXTEND */
+    uint32_t value; /* NACK: delay_ms; EXTEND: lease_ms */
+    uint32_t flags; /* NACK_… */
+};
+broker_error settle_add(broker *b, struct settle_kind kind, uint64_t receipt);
+/* settle_has_lease: may the program settle it? A message without a lease can be acked, to no effect, if it had one that ended
+   as it was sent. */
+broker_error settle_has_lease(broker *b, const broker_msg *m, uint8_t type);
+void settle_mark(const broker_msg *m); /* the program has settled it: BROKER_ACK_AUTO has nothing left to do */
+/* settle_range_add: one more receipt into `room` bytes of ranges; the new length: as before if it went into the last range. */
+size_t settle_range_add(uint8_t *ranges, size_t len, uint64_t receipt);
 broker_error settle_answered(broker *b, const uint8_t *body, size_t len);
 uint64_t settle_frame_receipts(const struct out_frame *f);
+
+/* ---- settings.c ---------------------------------------------------------------------------------------------------------- */
+
+struct queue_names { /* what the strings of a broker_queue_info point to */
+    char name[NAME_MAX_BYTES + 1], dead_letter[NAME_MAX_BYTES + 1];
+};
+/* …_copy: the program's struct, checked, into ours; NULL: nothing set. …_keys: how many keys …_pack writes. */
+broker_error queue_settings_copy(broker *b, const broker_queue_settings *given, broker_queue_settings *s);
+uint32_t queue_settings_keys(const broker_queue_settings *s);
+void queue_settings_pack(msgpack_packer *pk, const broker_queue_settings *s);
+/* queue_settings_get: s->set says which keys the broker gave; the others are zero. */
+bool queue_settings_get(struct wire_map *m, broker_queue_settings *s, struct queue_names *names);
+broker_error filter_check(broker *b, const broker_filter *f);
+bool filter_is_empty(const broker_filter *f);
+void filter_pack(msgpack_packer *pk, const broker_filter *f); /* key and map */
+/* filter_get: NULL is an empty one. *memory: what its strings lie in, to be freed also after an error. */
+broker_error filter_get(const msgpack_object *o, broker_filter *f, void **memory);
+broker_error group_settings_copy(broker *b, const broker_group_settings *given, broker_group_settings *s);
+uint32_t group_settings_keys(const broker_group_settings *s);
+void group_settings_pack(msgpack_packer *pk, const broker_group_settings *s);
+broker_error group_settings_get(struct wire_map *m, broker_group_settings *s, void **memory);
+/* inner_map: a map inside an answer, to be read with wire_map's functions; it borrows from the answer's memory. */
+bool inner_map(const msgpack_object *o, struct wire_map *m);
+
+/* ---- admin.c ------------------------------------------------------------------------------------------------------------- */
+
+broker_error call_scratch(broker *b, struct call *c, uint8_t type); /* call_do with what stands in `scratch` */
+broker_error malformed_answer(broker *b, const char *type, const struct wire_map *m);
 
 /* ---- blocking.c ---------------------------------------------------------------------------------------------------------- */
 
@@ -351,10 +416,15 @@ broker_error call_begin(broker *b, struct call *c, bool urgent, uint8_t type, ui
 /* call_wait: until the answer, or `timeout_ms`; then *c may go. */
 broker_error call_wait(broker *b, struct call *c, uint32_t timeout_ms, const char *name);
 broker_error call_do(broker *b, struct call *c, uint8_t type, const void *body, size_t len);
+/* call_abandon: the caller gives up: a request that waits in a list is taken out, one that was sent is answered to nobody.
+   True: the broker has seen nothing of it. */
+bool call_abandon(broker *b, const struct call *c);
+broker_error call_result(broker *b, const struct call *c); /* of one that is done, with its text */
 enum step { STEP_EVENT, STEP_TIMER, STEP_DEADLINE, STEP_SIGNAL };
 /* client_poll: poll and process once. client_step: the same; false if the deadline is over. UINT64_MAX: none. */
 enum step client_poll(broker *b, uint64_t deadline_ms);
 bool client_step(broker *b, uint64_t deadline_ms);
+void client_pause(broker *b, uint64_t until_ms); /* process until then, or until the connection is dead */
 /* deadline_error: what a call that came to its deadline returns, with its text. */
 broker_error deadline_error(broker *b, const char *call, uint32_t timeout_ms);
 

@@ -21,7 +21,7 @@ static bool send_credit(broker_subscription *s, uint32_t messages, uint64_t byte
 void subscription_taken(broker_subscription *s, const struct broker_msg *m, bool of_this_connection)
 {
     if (s->ack == BROKER_ACK_AUTO && !s->msg_settled && m->receipt != 0 &&
-        settle_add(s->b, FRAME_ACK, 0, m->receipt) != BROKER_OK)
+        settle_add(s->b, (struct settle_kind){.type = FRAME_ACK}, m->receipt) != BROKER_OK)
         s->b->settle_failures++; /* it will come again */
     if (!of_this_connection)
         return; /* the renewed subscription began with its full credit */
@@ -70,11 +70,13 @@ static broker_error send_subscribe(broker_subscription *s)
     msgpack_packer pk;
 
     scratch_pack(b, &pk);
-    msgpack_pack_map(&pk, 4);
+    msgpack_pack_map(&pk, 6);
     pack_key_str(&pk, "queue", s->queue, strlen(s->queue));
     pack_key_str(&pk, "group", s->group, strlen(s->group));
     pack_key_u64(&pk, "lease_ms", s->lease_ms);
     pack_key_bool(&pk, "on_send", s->ack == BROKER_ACK_ON_SEND);
+    pack_key_u64(&pk, "priority", s->priority);
+    pack_key_u64(&pk, "max_unsettled", s->max_unsettled);
     if (scratch_good(b) != BROKER_OK)
         return BROKER_NO_MEMORY;
     struct out_frame *f = frame_new(b, OUT_SUBSCRIBE, FRAME_SUBSCRIBE, b->scratch.size);
@@ -185,6 +187,9 @@ static broker_error check_subscribe_options(broker *b, const broker_subscribe_op
     if (o->lease_ms > LEASE_MS_MAX)
         return set_error(b, BROKER_INVALID_ARGUMENT, "subscribe options: lease_ms is %u; give up to %d", o->lease_ms,
                          LEASE_MS_MAX);
+    if (o->priority > PRIORITY_MAX)
+        return set_error(b, BROKER_INVALID_ARGUMENT, "subscribe options: priority is %u; give 0 to %d", o->priority,
+                         PRIORITY_MAX);
     if (o->credit_messages > INT32_MAX || o->credit_bytes > INT64_MAX)
         return set_error(b, BROKER_INVALID_ARGUMENT,
                          "subscribe options: a credit of %u messages and %llu bytes is too much", o->credit_messages,
@@ -204,6 +209,8 @@ static broker_subscription *subscription_new(broker *b, const char *queue, const
     s->group = strdup(o->group);
     s->ack = o->ack;
     s->lease_ms = o->lease_ms;
+    s->priority = o->priority;
+    s->max_unsettled = o->max_unsettled;
     s->credit_messages = o->credit_messages;
     s->credit_bytes = o->credit_bytes;
     s->msg.subscription = s;

@@ -168,6 +168,32 @@ void fake_frame_free(struct fake_frame *frame)
     frame->body = NULL;
 }
 
+struct fake_frame fake_expect_map(struct fake *f, broker *b, uint8_t type, const char *map)
+{
+    struct fake_frame frame = fake_expect(f, b, type);
+    msgpack_unpacked unpacked;
+    size_t at = 0;
+    char text[4096];
+
+    msgpack_unpacked_init(&unpacked);
+    CHECK(msgpack_unpack_next(&unpacked, (char *)frame.body, frame.head.length, &at) == MSGPACK_UNPACK_SUCCESS);
+    CHECK(at == frame.head.length);
+    msgpack_object_print_buffer(text, sizeof(text), unpacked.data);
+    msgpack_unpacked_destroy(&unpacked);
+    if (strcmp(text, map) != 0)
+        fprintf(stderr, "expected %s\n     got %s\n", map, text);
+    CHECK(strcmp(text, map) == 0);
+    return frame;
+}
+
+void fake_expect_call(struct fake *f, broker *b, uint8_t type, const char *map)
+{
+    struct fake_frame frame = fake_expect_map(f, b, type, map);
+
+    fake_answer_empty(f, &frame);
+    fake_frame_free(&frame);
+}
+
 bool fake_closed(struct fake *f, broker *b)
 {
     uint64_t give_up = give_up_at();

@@ -35,6 +35,10 @@ struct fake_frame fake_expect(struct fake *f, broker *b, uint8_t type);
 void fake_greet(struct fake *f, broker *b);  /* accept, HELLO, its answer */
 bool fake_closed(struct fake *f, broker *b); /* waits until the client has closed; what came before is dropped */
 void fake_frame_free(struct fake_frame *frame);
+/* Takes a request whose body must be this map, as msgpack prints it: {"queue"=>"jobs"}; fails the test with both texts. */
+struct fake_frame fake_expect_map(struct fake *f, broker *b, uint8_t type, const char *map);
+/* fake_expect_map, answered {}. */
+void fake_expect_call(struct fake *f, broker *b, uint8_t type, const char *map);
 
 void fake_send_bytes(struct fake *f, const void *bytes, size_t len);
 void fake_send(struct fake *f, uint8_t type, uint32_t correlation, uint32_t stream, const void *body, size_t len);

@@ -1,21 +1,14 @@
 /* What the broker says of queues and groups, as structs. */
 #include "client_internal.h"
 
+#include <stdlib.h>
+
 enum { LIST_PAGE = 500 };
 
-/* A map inside an answer, read with wire_map's functions; it borrows from the answer's memory. */
-static bool inner_map(const msgpack_object *o, struct wire_map *m)
-{
-    *m = (struct wire_map){.map = NULL};
-    if (!o || o->type != MSGPACK_OBJECT_MAP)
-        return false;
-    for (uint32_t i = 0; i < o->via.map.size; i++) {
-        if (o->via.map.ptr[i].key.type != MSGPACK_OBJECT_STR)
-            return false;
-    }
-    m->map = &o->via.map;
-    return true;
-}
+struct number {
+    const char *key;
+    uint64_t *value;
+};
 
 static bool map_u32(struct wire_map *m, const char *key, uint32_t *out)
 {
@@ -40,62 +33,48 @@ static bool map_name(struct wire_map *m, char out[NAME_MAX_BYTES + 1])
     return true;
 }
 
-/* One of the words of `words`, to its number; an unknown word (of a newer broker) stays 0. */
-static bool map_word(struct wire_map *m, const char *key, const char *const *words, int count, int *out)
+static bool map_u64s(struct wire_map *m, const struct number numbers[], size_t count)
 {
-    const char *word = NULL;
-    size_t len = 0;
-
-    if (!wire_map_str(m, key, SIZE_MAX, &word, &len))
-        return false;
-    for (int i = 1; word && i < count; i++) {
-        if (strlen(words[i]) == len && memcmp(words[i], word, len) == 0)
-            *out = i;
+    for (size_t i = 0; i < count; i++) {
+        if (!wire_map_u64(m, numbers[i].key, 0, UINT64_MAX, numbers[i].value))
+            return false;
     }
     return true;
 }
 
-static bool settings_get(struct wire_map *m, broker_queue_settings *s)
-{
-    static const char *const retentions[] = {"", "work", "log"}, *const syncs[] = {"", "always", "interval", "none"};
-    int retention = 0, sync = 0;
-
-    if (!map_word(m, "retention", retentions, 3, &retention) || !map_word(m, "sync", syncs, 4, &sync))
-        return false;
-    s->size = sizeof(*s);
-    s->set = BROKER_SET_RETENTION | BROKER_SET_SYNC | BROKER_SET_LEASE_MS | BROKER_SET_MAX_MESSAGE_BYTES |
-             BROKER_SET_LOG_MAX_AGE_MS | BROKER_SET_LOG_MAX_BYTES | BROKER_SET_LOG_MAX_MESSAGES;
-    s->retention = (broker_retention)retention;
-    s->sync = (broker_sync)sync;
-    return map_u32(m, "lease_ms", &s->lease_ms) && map_u32(m, "max_message_bytes", &s->max_message_bytes) &&
-           wire_map_u64(m, "log_max_age_ms", 0, UINT64_MAX, &s->log_max_age_ms) &&
-           wire_map_u64(m, "log_max_bytes", 0, UINT64_MAX, &s->log_max_bytes) &&
-           wire_map_u64(m, "log_max_messages", 0, UINT64_MAX, &s->log_max_messages);
-}
-
-static bool queue_get(const msgpack_object *o, broker_queue_info *q, char name[NAME_MAX_BYTES + 1])
+static bool queue_get(const msgpack_object *o, broker_queue_info *q, struct queue_names *names)
 {
     struct wire_map m;
+    const struct number numbers[] = {
+        {"first_seq", &q->first_seq},   {"last_seq", &q->last_seq},           {"messages", &q->messages},
+        {"bytes", &q->bytes},           {"scheduled", &q->scheduled},         {"published", &q->published},
+        {"expired", &q->expired},       {"dead_lettered", &q->dead_lettered}, {"dropped", &q->dropped},
+        {"duplicates", &q->duplicates},
+    };
 
-    *q = (broker_queue_info){.name = name};
-    return inner_map(o, &m) && map_name(&m, name) && map_u32(&m, "id", &q->id) && settings_get(&m, &q->settings) &&
-           wire_map_bool(&m, "paused", &q->paused) && wire_map_u64(&m, "first_seq", 0, UINT64_MAX, &q->first_seq) &&
-           wire_map_u64(&m, "last_seq", 0, UINT64_MAX, &q->last_seq) &&
-           wire_map_u64(&m, "messages", 0, UINT64_MAX, &q->messages) &&
-           wire_map_u64(&m, "bytes", 0, UINT64_MAX, &q->bytes) && map_u32(&m, "groups", &q->groups) &&
-           map_u32(&m, "consumers", &q->consumers);
+    *q = (broker_queue_info){.name = names->name};
+    return inner_map(o, &m) && map_name(&m, names->name) && map_u32(&m, "id", &q->id) &&
+           queue_settings_get(&m, &q->settings, names) && wire_map_bool(&m, "paused", &q->paused) &&
+           map_u64s(&m, numbers, sizeof(numbers) / sizeof(numbers[0])) && map_u32(&m, "groups", &q->groups) &&
+           map_u32(&m, "consumers", &q->consumers) && map_u32(&m, "bindings", &q->bindings);
 }
 
-static bool group_get(const msgpack_object *o, broker_group_info *g, char name[NAME_MAX_BYTES + 1])
+/* *memory: what the info's filter lies in; the caller frees it. */
+static broker_error group_get(const msgpack_object *o, broker_group_info *g, char name[NAME_MAX_BYTES + 1],
+                              void **memory)
 {
     struct wire_map m;
+    const struct number numbers[] = {
+        {"floor_seq", &g->floor_seq}, {"cursor_seq", &g->cursor_seq}, {"ready", &g->ready}, {"leased", &g->leased},
+        {"delayed", &g->delayed},     {"blocked", &g->blocked},       {"lag", &g->lag},
+    };
 
+    *memory = NULL;
     g->name = name;
-    return inner_map(o, &m) && map_name(&m, name) && wire_map_u64(&m, "floor_seq", 0, UINT64_MAX, &g->floor_seq) &&
-           wire_map_u64(&m, "cursor_seq", 0, UINT64_MAX, &g->cursor_seq) &&
-           wire_map_u64(&m, "ready", 0, UINT64_MAX, &g->ready) &&
-           wire_map_u64(&m, "leased", 0, UINT64_MAX, &g->leased) &&
-           wire_map_u64(&m, "delayed", 0, UINT64_MAX, &g->delayed) && map_u32(&m, "consumers", &g->consumers);
+    if (!inner_map(o, &m) || !map_name(&m, name) || !map_u64s(&m, numbers, sizeof(numbers) / sizeof(numbers[0])) ||
+        !map_u32(&m, "consumers", &g->consumers))
+        return BROKER_MALFORMED;
+    return group_settings_get(&m, &g->settings, memory);
 }
 
 static broker_error malformed(broker *b, const char *type)
@@ -119,17 +98,17 @@ static broker_error list_answered(broker *b, struct call *c, const uint8_t *body
     struct wire_map m;
     broker_error error = BROKER_OK;
     broker_queue_info q;
-    char name[NAME_MAX_BYTES + 1];
+    struct queue_names names;
 
     list->more = false;
     const msgpack_object *queues = wire_map_open(&m, body, len) == BROKER_OK ? wire_map_find(&m, "queues") : NULL;
     bool good = queues && queues->type == MSGPACK_OBJECT_ARRAY && wire_map_bool(&m, "more", &list->more);
     for (uint32_t i = 0; good && !list->stopped && i < queues->via.array.size; i++) {
         /* Names that do not rise would make the pages go round for ever. */
-        good = queue_get(&queues->via.array.ptr[i], &q, name) && strcmp(name, list->last) > 0;
+        good = queue_get(&queues->via.array.ptr[i], &q, &names) && strcmp(names.name, list->last) > 0;
         if (!good)
             break;
-        memcpy(list->last, name, sizeof(name));
+        memcpy(list->last, names.name, sizeof(names.name));
         list->stopped = list->fn && !list->fn(list->arg, &q);
     }
     if (!good || (list->more && queues->via.array.size == 0))
@@ -154,9 +133,7 @@ broker_error broker_queue_list(broker *b, const char *prefix, bool (*fn)(void *,
         pack_key_str(&pk, "prefix", prefix, prefix_len);
         pack_key_str(&pk, "after", list.last, strlen(list.last));
         pack_key_u64(&pk, "limit", LIST_PAGE);
-        error = scratch_good(b);
-        if (error == BROKER_OK)
-            error = call_do(b, &list.call, FRAME_QUEUE_LIST, b->scratch.data, b->scratch.size);
+        error = call_scratch(b, &list.call, FRAME_QUEUE_LIST);
     } while (error == BROKER_OK && list.more && !list.stopped);
     return error;
 }
@@ -167,25 +144,50 @@ struct describe_call {
     struct call call;
     bool (*fn)(void *, const broker_queue_info *);
     bool (*group_fn)(void *, const broker_group_info *);
+    bool (*binding_fn)(void *, const char *pattern);
     void *arg;
 };
 
-static bool describe_groups(const struct describe_call *d, const msgpack_object *groups, const char *queue)
+static broker_error describe_groups(const struct describe_call *d, const msgpack_object *groups, const char *queue)
 {
     char name[NAME_MAX_BYTES + 1];
+    bool go_on = true;
 
     if (!groups)
-        return true;
+        return BROKER_OK;
     if (groups->type != MSGPACK_OBJECT_ARRAY)
-        return false;
-    for (uint32_t i = 0; i < groups->via.array.size; i++) {
+        return BROKER_MALFORMED;
+    for (uint32_t i = 0; go_on && i < groups->via.array.size; i++) {
         broker_group_info g = {.queue = queue};
-        if (!group_get(&groups->via.array.ptr[i], &g, name))
-            return false;
-        if (d->group_fn && !d->group_fn(d->arg, &g))
+        void *memory;
+        broker_error error = group_get(&groups->via.array.ptr[i], &g, name, &memory);
+        if (error == BROKER_OK && d->group_fn)
+            go_on = d->group_fn(d->arg, &g);
+        free(memory);
+        if (error != BROKER_OK)
+            return error;
+    }
+    return BROKER_OK;
+}
+
+static broker_error describe_bindings(const struct describe_call *d, const msgpack_object *bindings)
+{
+    char pattern[TOPIC_MAX_BYTES + 1];
+
+    if (!bindings)
+        return BROKER_OK;
+    if (bindings->type != MSGPACK_OBJECT_ARRAY)
+        return BROKER_MALFORMED;
+    for (uint32_t i = 0; i < bindings->via.array.size; i++) {
+        const msgpack_object *o = &bindings->via.array.ptr[i];
+        if (o->type != MSGPACK_OBJECT_STR || o->via.str.size > TOPIC_MAX_BYTES)
+            return BROKER_MALFORMED;
+        memcpy(pattern, o->via.str.ptr, o->via.str.size);
+        pattern[o->via.str.size] = '\0';
+        if (d->binding_fn && !d->binding_fn(d->arg, pattern))
             break;
     }
-    return true;
+    return BROKER_OK;
 }
 
 static broker_error describe_answered(broker *b, struct call *c, const uint8_t *body, size_t len)
@@ -193,31 +195,48 @@ static broker_error describe_answered(broker *b, struct call *c, const uint8_t *
     const struct describe_call *d = (struct describe_call *)c;
     struct wire_map m;
     broker_queue_info q;
-    char name[NAME_MAX_BYTES + 1];
+    struct queue_names names;
+    broker_error error = BROKER_OK;
     bool go_on = true;
 
-    bool good = wire_map_open(&m, body, len) == BROKER_OK && queue_get(wire_map_find(&m, "queue"), &q, name);
-    if (good && d->fn)
+    if (wire_map_open(&m, body, len) != BROKER_OK || !queue_get(wire_map_find(&m, "queue"), &q, &names))
+        error = BROKER_MALFORMED;
+    if (error == BROKER_OK && d->fn)
         go_on = d->fn(d->arg, &q);
-    if (good && go_on)
-        good = describe_groups(d, wire_map_find(&m, "groups"), name);
+    if (error == BROKER_OK && go_on)
+        error = describe_groups(d, wire_map_find(&m, "groups"), names.name);
+    if (error == BROKER_OK && go_on)
+        error = describe_bindings(d, wire_map_find(&m, "bindings"));
     wire_map_close(&m);
-    return good ? BROKER_OK : malformed(b, "QUEUE_DESCRIBE");
+    if (error == BROKER_NO_MEMORY)
+        return set_error(b, error, "out of memory");
+    return error == BROKER_OK ? BROKER_OK : malformed(b, "QUEUE_DESCRIBE");
 }
 
-broker_error broker_queue_describe(broker *b, const char *queue, bool (*fn)(void *, const broker_queue_info *),
-                                   bool (*group_fn)(void *, const broker_group_info *), void *arg)
+static broker_error describe(broker *b, const char *queue, struct describe_call *d)
 {
-    struct describe_call d = {.call.on_answer = describe_answered, .fn = fn, .group_fn = group_fn, .arg = arg};
     msgpack_packer pk;
     size_t len;
     broker_error error = check_name(b, "queue", queue, &len);
 
     if (error != BROKER_OK)
         return error;
+    d->call.on_answer = describe_answered;
     scratch_pack(b, &pk);
     msgpack_pack_map(&pk, 1);
     pack_key_str(&pk, "queue", queue, len);
-    error = scratch_good(b);
-    return error != BROKER_OK ? error : call_do(b, &d.call, FRAME_QUEUE_DESCRIBE, b->scratch.data, b->scratch.size);
+    return call_scratch(b, &d->call, FRAME_QUEUE_DESCRIBE);
+}
+
+broker_error broker_queue_describe(broker *b, const char *queue, bool (*fn)(void *, const broker_queue_info *),
+                                   bool (*group_fn)(void *, const broker_group_info *), void *arg)
+{
+    struct describe_call d = {.fn = fn, .group_fn = group_fn, .arg = arg};
+    return describe(b, queue, &d);
+}
+
+broker_error broker_queue_bindings(broker *b, const char *queue, bool (*fn)(void *, const char *pattern), void *arg)
+{
+    struct describe_call d = {.binding_fn = fn, .arg = arg};
+    return describe(b, queue, &d);
 }

@@ -27,6 +27,14 @@ broker_error batch_open(broker *b, struct batch *batch, const uint8_t *body, siz
         batch->p += attempts_bytes;
         rest -= attempts_bytes;
     }
+    if (flags & DELIVER_SEQS) {
+        if (batch->count > rest / 8)
+            return set_error(b, BROKER_MALFORMED, "the broker sent a batch of %u messages without all their seqs",
+                             batch->count);
+        batch->seqs = batch->p;
+        batch->p += 8ull * batch->count;
+        rest -= 8ull * batch->count;
+    }
     if (batch->count > rest / RECORD_HEAD_BYTES)
         return set_error(b, BROKER_MALFORMED, "the broker sent a batch of %u messages in %zu bytes", batch->count,
                          rest);
@@ -40,10 +48,11 @@ broker_error batch_next(broker *b, struct batch *batch, struct broker_msg *m)
     if (record_view_get(batch->p, rest, &m->view) != BROKER_OK || pad8(m->view.head.length) > rest)
         return set_error(b, BROKER_MALFORMED, "the broker sent a malformed record as message %u of %u", batch->index,
                          batch->count);
+    m->seq = batch->seqs ? get_u64(batch->seqs + 8u * batch->index) : m->view.head.seq;
     if (m->view.head.length > b->options.max_message_bytes) {
         b->final_error = BROKER_TOO_LARGE; /* it would come again and again */
         return set_error(b, BROKER_TOO_LARGE, "message %llu has %u bytes; max_message_bytes is %zu: raise it",
-                         (unsigned long long)m->view.head.seq, m->view.head.length, b->options.max_message_bytes);
+                         (unsigned long long)m->seq, m->view.head.length, b->options.max_message_bytes);
     }
     m->padded_len = pad8(m->view.head.length);
     m->attempt = batch->attempts ? get_u32(batch->attempts + 4u * batch->index) : 1;
@@ -130,9 +139,36 @@ const char *broker_msg_header(const broker_msg *m, const char *name, size_t *len
     return s.value;
 }
 
+const char *broker_msg_topic(const broker_msg *m, size_t *len)
+{
+    *len = m->view.head.topic_len;
+    return *len ? (const char *)m->view.topic : NULL;
+}
+
+const void *broker_msg_id(const broker_msg *m, size_t *len)
+{
+    *len = m->view.message_id_len;
+    return m->view.message_id;
+}
+
+uint8_t broker_msg_priority(const broker_msg *m)
+{
+    return m->view.head.priority;
+}
+
+uint64_t broker_msg_due_ms(const broker_msg *m)
+{
+    return m->view.due_ms;
+}
+
+uint64_t broker_msg_expire_ms(const broker_msg *m)
+{
+    return m->view.expire_ms;
+}
+
 uint64_t broker_msg_seq(const broker_msg *m)
 {
-    return m->view.head.seq;
+    return m->seq;
 }
 
 uint64_t broker_msg_time_ms(const broker_msg *m)

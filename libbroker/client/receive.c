@@ -44,6 +44,7 @@ broker_error inbox_put(broker_subscription *s, const struct batch *batch, const 
     copy->batch.p = copy->bytes + (batch->p - body);
     copy->batch.end = copy->bytes + len;
     copy->batch.attempts = batch->attempts ? copy->bytes + (batch->attempts - body) : NULL;
+    copy->batch.seqs = batch->seqs ? copy->bytes + (batch->seqs - body) : NULL;
     STAILQ_INSERT_TAIL(&s->inbox, copy, link);
     return BROKER_OK;
 }

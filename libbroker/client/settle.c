@@ -1,21 +1,25 @@
 /* Acks, nacks and lease extensions: merged into ranges in one open frame, kept until the broker has answered. */
 #include "client_internal.h"
 
-enum { VALUE_BYTES = 8 }; /* NACK's delay_ms or EXTEND's lease_ms, and four zero bytes */
+enum { PREFIX_BYTES = 8 }; /* NACK: delay_ms and flags; EXTEND: lease_ms and zeros */
 
 static uint32_t prefix_bytes(uint8_t type)
 {
-    return type == FRAME_ACK ? 0 : VALUE_BYTES;
+    return type == FRAME_ACK ? 0 : PREFIX_BYTES;
 }
 
-static uint32_t frame_value(const struct out_frame *f)
+static void put_prefix(uint8_t out[PREFIX_BYTES], struct settle_kind kind)
 {
-    return f->type == FRAME_ACK ? 0 : get_u32(f->bytes + FRAME_HEAD_BYTES);
+    put_u32(out, kind.value);
+    put_u32(out + 4, kind.flags);
 }
 
-static size_t range_count(const struct out_frame *f)
+static bool frame_is(const struct out_frame *f, struct settle_kind kind)
 {
-    return (f->len - FRAME_HEAD_BYTES - prefix_bytes(f->type)) / SETTLE_RANGE_BYTES;
+    const uint8_t *prefix = f->bytes + FRAME_HEAD_BYTES;
+
+    return f->type == kind.type &&
+           (kind.type == FRAME_ACK || (get_u32(prefix) == kind.value && get_u32(prefix + 4) == kind.flags));
 }
 
 static void put_range(uint8_t *out, uint64_t receipt)
@@ -25,19 +29,33 @@ static void put_range(uint8_t *out, uint64_t receipt)
     put_u32(out + 12, 0);
 }
 
-static broker_error open_frame(broker *b, uint8_t type, uint32_t value)
+size_t settle_range_add(uint8_t *ranges, size_t len, uint64_t receipt)
 {
-    uint8_t prefix[VALUE_BYTES] = {0};
+    if (len > 0) {
+        uint8_t *last = ranges + len - SETTLE_RANGE_BYTES;
+        uint32_t count = get_u32(last + 8);
+        if (get_u64(last) + count == receipt && count < SETTLE_RANGE_COUNT_MAX) {
+            put_u32(last + 8, count + 1);
+            return len;
+        }
+    }
+    put_range(ranges + len, receipt);
+    return len + SETTLE_RANGE_BYTES;
+}
+
+static broker_error open_frame(broker *b, struct settle_kind kind)
+{
+    uint8_t prefix[PREFIX_BYTES];
 
     if (b->settle_frames >= b->options.outbox_messages)
         return set_error(b, BROKER_OUTBOX_FULL,
                          "%zu settle frames wait for the broker's answer: call broker_wait until it comes",
                          b->settle_frames);
-    struct out_frame *f = frame_new(b, OUT_SETTLE, type, VALUE_BYTES + SETTLE_RANGE_BYTES);
+    struct out_frame *f = frame_new(b, OUT_SETTLE, kind.type, PREFIX_BYTES + SETTLE_RANGE_BYTES);
     if (!f)
         return set_error(b, BROKER_NO_MEMORY, "out of memory");
-    put_u32(prefix, value);
-    frame_put(f, prefix, prefix_bytes(type));
+    put_prefix(prefix, kind);
+    frame_put(f, prefix, prefix_bytes(kind.type));
     f->urgent = true;
     TAILQ_INSERT_TAIL(&b->urgent, f, link);
     b->settle_open = f;
@@ -46,36 +64,23 @@ static broker_error open_frame(broker *b, uint8_t type, uint32_t value)
     return BROKER_OK;
 }
 
-/* One frame is open at a time, whatever its type: so settles reach the broker in the order of the calls. */
-broker_error settle_add(broker *b, uint8_t type, uint32_t value, uint64_t receipt)
+/* One frame is open at a time, whatever its kind: so settles reach the broker in the order of the calls. */
+broker_error settle_add(broker *b, struct settle_kind kind, uint64_t receipt)
 {
     struct out_frame *f = b->settle_open;
+    size_t before = FRAME_HEAD_BYTES + prefix_bytes(kind.type);
 
     if (b->state == CONN_DEAD)
         return set_error(b, b->final_error, "%s", b->lost_text);
-    if (f && f->type == type && frame_value(f) == value) {
-        size_t ranges = range_count(f);
-        uint8_t *last = f->bytes + f->len - SETTLE_RANGE_BYTES;
-        uint32_t count = ranges > 0 ? get_u32(last + 8) : 0;
-        if (ranges > 0 && get_u64(last) + count == receipt && count < SETTLE_RANGE_COUNT_MAX) {
-            put_u32(last + 8, count + 1);
-            return BROKER_OK;
-        }
-        if (ranges >= SETTLE_RANGES_MAX)
-            f = NULL;
-    } else {
-        f = NULL;
-    }
-    if (!f) {
-        broker_error error = open_frame(b, type, value);
+    if (!f || !frame_is(f, kind) || f->len - before >= SETTLE_RANGES_MAX * SETTLE_RANGE_BYTES) {
+        broker_error error = open_frame(b, kind);
         if (error != BROKER_OK)
             return error;
         f = b->settle_open;
     }
     if (!frame_room(f, SETTLE_RANGE_BYTES))
         return set_error(b, BROKER_NO_MEMORY, "out of memory");
-    put_range(f->bytes + f->len, receipt);
-    f->len += SETTLE_RANGE_BYTES;
+    f->len = before + settle_range_add(f->bytes + before, f->len - before, receipt);
     return BROKER_OK;
 }
 
@@ -108,18 +113,35 @@ broker_error settle_answered(broker *b, const uint8_t *body, size_t len)
 
 /* ---- by message ------------------------------------------------------------------------------------------------------- */
 
-static broker_error settle_message(broker *b, const broker_msg *m, uint8_t type, uint32_t value)
+broker_error settle_has_lease(broker *b, const broker_msg *m, uint8_t type)
 {
-    if (m->receipt == 0) {
-        if (type == FRAME_ACK)
-            return BROKER_OK;
-        return set_error(b, BROKER_INVALID_ARGUMENT,
-                         "message %llu was settled as it was sent (BROKER_ACK_ON_SEND): there is no lease to %s",
-                         (unsigned long long)m->view.head.seq, type == FRAME_NACK ? "give back" : "extend");
-    }
-    broker_error error = settle_add(b, type, value, m->receipt);
-    if (error == BROKER_OK && type != FRAME_EXTEND && m->subscription && m == &m->subscription->msg)
-        m->subscription->msg_settled = true; /* BROKER_ACK_AUTO has nothing left to do */
+    if (m->receipt != 0)
+        return BROKER_OK;
+    if (m->attempt == 0)
+        return set_error(b, BROKER_INVALID_ARGUMENT, "message %llu was only looked at: it has no lease to settle",
+                         (unsigned long long)m->seq);
+    if (type == FRAME_ACK)
+        return BROKER_OK;
+    return set_error(b, BROKER_INVALID_ARGUMENT,
+                     "message %llu was settled as it was sent (BROKER_ACK_ON_SEND): there is no lease to %s",
+                     (unsigned long long)m->seq, type == FRAME_NACK ? "give back" : "extend");
+}
+
+void settle_mark(const broker_msg *m)
+{
+    if (m->subscription && m == &m->subscription->msg)
+        m->subscription->msg_settled = true;
+}
+
+static broker_error settle_message(broker *b, const broker_msg *m, struct settle_kind kind)
+{
+    broker_error error = settle_has_lease(b, m, kind.type);
+
+    if (error != BROKER_OK || m->receipt == 0)
+        return error;
+    error = settle_add(b, kind, m->receipt);
+    if (error == BROKER_OK && kind.type != FRAME_EXTEND)
+        settle_mark(m);
     return error;
 }
 
@@ -132,19 +154,25 @@ static broker_error check_lease_ms(broker *b, uint32_t lease_ms)
 
 broker_error broker_ack(broker *b, const broker_msg *m)
 {
-    return settle_message(b, m, FRAME_ACK, 0);
+    return settle_message(b, m, (struct settle_kind){.type = FRAME_ACK});
 }
 
 broker_error broker_nack(broker *b, const broker_msg *m, uint32_t delay_ms)
 {
-    return settle_message(b, m, FRAME_NACK, delay_ms);
+    return settle_message(b, m, (struct settle_kind){.type = FRAME_NACK, .value = delay_ms});
+}
+
+broker_error broker_reject(broker *b, const broker_msg *m)
+{
+    return settle_message(b, m, (struct settle_kind){.type = FRAME_NACK, .flags = NACK_DEAD_LETTER});
 }
 
 broker_error broker_extend(broker *b, const broker_msg *m, uint32_t lease_ms)
 {
     broker_error error = check_lease_ms(b, lease_ms);
 
-    return error != BROKER_OK ? error : settle_message(b, m, FRAME_EXTEND, lease_ms);
+    return error != BROKER_OK ? error
+                              : settle_message(b, m, (struct settle_kind){.type = FRAME_EXTEND, .value = lease_ms});
 }
 
 /* ---- by receipt: these wait ------------------------------------------------------------------------------------------------ */
@@ -159,31 +187,38 @@ static broker_error receipt_answered(broker *b, struct call *c, const uint8_t *b
     return error;
 }
 
-static broker_error settle_receipt(broker *b, uint8_t type, uint32_t value, uint64_t receipt)
+static broker_error settle_receipt(broker *b, struct settle_kind kind, uint64_t receipt)
 {
-    uint8_t body[VALUE_BYTES + SETTLE_RANGE_BYTES] = {0};
+    uint8_t body[PREFIX_BYTES + SETTLE_RANGE_BYTES];
     struct call c = {.on_answer = receipt_answered, .arg = &receipt};
-    uint32_t prefix = prefix_bytes(type);
+    uint32_t prefix = prefix_bytes(kind.type);
 
     if (prefix > 0)
-        put_u32(body, value);
+        put_prefix(body, kind);
     put_range(body + prefix, receipt);
-    return call_do(b, &c, type, body, prefix + SETTLE_RANGE_BYTES);
+    return call_do(b, &c, kind.type, body, prefix + SETTLE_RANGE_BYTES);
 }
 
 broker_error broker_ack_receipt(broker *b, uint64_t receipt)
 {
-    return settle_receipt(b, FRAME_ACK, 0, receipt);
+    return settle_receipt(b, (struct settle_kind){.type = FRAME_ACK}, receipt);
 }
 
 broker_error broker_nack_receipt(broker *b, uint64_t receipt, uint32_t delay_ms)
 {
-    return settle_receipt(b, FRAME_NACK, delay_ms, receipt);
+    return settle_receipt(b, (struct settle_kind){.type = FRAME_NACK, .value = delay_ms}, receipt);
+}
+
+broker_error broker_reject_receipt(broker *b, uint64_t receipt)
+{
+    return settle_receipt(b, (struct settle_kind){.type = FRAME_NACK, .flags = NACK_DEAD_LETTER}, receipt);
 }
 
 broker_error broker_extend_receipt(broker *b, uint64_t receipt, uint32_t lease_ms)
 {
     broker_error error = check_lease_ms(b, lease_ms);
 
-    return error != BROKER_OK ? error : settle_receipt(b, FRAME_EXTEND, lease_ms, receipt);
+    return error != BROKER_OK
+               ? error
+               : settle_receipt(b, (struct settle_kind){.type = FRAME_EXTEND, .value = lease_ms}, receipt);
 }

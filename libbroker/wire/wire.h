@@ -204,7 +204,7 @@ void publish_range_get(const uint8_t in[PUBLISH_RANGE_BYTES], struct publish_ran
 enum record_type {
     RECORD_MESSAGE = 1,
     RECORD_SETTLE = 2, /* acks: u32 group, u32 n, then n * (u64 first, u64 last) */
-    RECORD_RETURN = 3, /* nacks: u32 group, u32 n, then n * (u64 seq, u64 due_ms wall, u32 attempt, u32 0) */
+    RECORD_RETURN = 3, /* nacks: u32 group, u32 n, then n * (u64 seq, u64 due_ms wall, u32 attempt, u32 RETURN_…) */
     RECORD_LEASE =
         4, /* u32 group, u32 n; n = 0: u64 first, u64 last handed out first time; else n * (u64 seq, u32 attempt, u32 0) */
     RECORD_QUEUE = 5,        /* created or altered: everything a queue is; docs/STORAGE.md */
@@ -223,6 +223,7 @@ enum record_type {
     RECORD_RESCHEDULE = 16,  /* seq in the head: u64 due_ms */
     RECORD_LOST = 255        /* the store's: stands for a lost record in a repaired batch */
 };
+#define RETURN_REJECTED 0x1u /* RECORD_RETURN, an item's last u32: to the dead letters, whatever the attempts */
 /* RECORD_LEASE's n: this bit says that its low bits count ranges (u64 first, u64 last) handed out for the first time. */
 #define LEASE_RANGES 0x80000000u
 

@@ -1,4 +1,4 @@
-/* CRC, errors, frames, names, records. */
+/* CRC, errors, frames, names, topics, records. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -134,6 +134,125 @@ static void names(void **state)
     assert_false(name_is_valid("\xc3\xa4", 2));
 }
 
+/* ---- topics --------------------------------------------------------------------------------------------------------- */
+
+static bool is_topic(const char *s)
+{
+    return topic_is_valid(s, strlen(s));
+}
+
+static bool is_pattern(const char *s)
+{
+    return topic_pattern_is_valid(s, strlen(s));
+}
+
+static bool matches(const char *pattern, const char *topic)
+{
+    return topic_matches(pattern, strlen(pattern), topic, strlen(topic));
+}
+
+static void topic_rules(void **state)
+{
+    static const char *const bad[] = {"", ".", "a.", ".a", "a..b", "a b", "a/b", "\xc3\xa4", "a.b\n"};
+    char longest[TOPIC_MAX_BYTES + 1], tokens[2 * TOPIC_MAX_TOKENS + 1];
+
+    assert_true(is_topic("a"));
+    assert_true(is_topic("orders.eu-1.created_at.09"));
+    for (size_t i = 0; i < LENGTH(bad); i++) {
+        assert_false(is_topic(bad[i]));
+        assert_false(is_pattern(bad[i]));
+    }
+    assert_false(topic_is_valid("a\0b", 3));
+    memset(longest, 'a', sizeof(longest));
+    assert_true(topic_is_valid(longest, TOPIC_MAX_BYTES));
+    assert_false(topic_is_valid(longest, TOPIC_MAX_BYTES + 1));
+    for (size_t i = 0; i < sizeof(tokens); i++)
+        tokens[i] = i % 2 ? '.' : 'a';
+    assert_true(topic_is_valid(tokens, 2 * TOPIC_MAX_TOKENS - 1));
+    assert_false(topic_is_valid(tokens, 2 * TOPIC_MAX_TOKENS + 1));
+}
+
+static void topic_pattern_rules(void **state)
+{
+    assert_true(is_pattern("a.b"));
+    assert_true(is_pattern("*"));
+    assert_true(is_pattern(">"));
+    assert_true(is_pattern("a.*.b.>"));
+    assert_true(is_pattern("*.*"));
+    assert_false(is_topic("*"));
+    assert_false(is_topic("a.>"));
+    assert_false(is_pattern(">.a"));
+    assert_false(is_pattern("a.>.b"));
+    assert_false(is_pattern("a*"));
+    assert_false(is_pattern("a.b>"));
+    assert_false(is_pattern("**"));
+}
+
+static void topic_matching(void **state)
+{
+    static const struct {
+        const char *pattern, *topic;
+        bool matches;
+    } cases[] = {
+        {"a", "a", true},           {"a", "b", false},
+        {"a", "a.b", false},        {"a.b", "a", false},
+        {"a.b", "a.b", true},       {"ab", "a.b", false},
+        {"a.b", "ab", false},       {"*", "a", true},
+        {"*", "a.b", false},        {"*.b", "a.b", true},
+        {"a.*", "a.b", true},       {"a.*", "a", false},
+        {"a.*.c", "a.b.c", true},   {"a.*.c", "a.b.b.c", false},
+        {">", "a", true},           {">", "a.b.c", true},
+        {"a.>", "a", false},        {"a.>", "a.b", true},
+        {"a.>", "a.b.c", true},     {"a.>", "ab.c", false},
+        {"*.>", "a", false},        {"*.>", "a.b", true},
+        {"a.b.c", "a.b", false},    {"a.b", "a.b.c", false},
+        {"orders", "order", false}, {"order", "orders", false},
+        {"a.*.>", "a.b.c.d", true}, {"a.*.>", "a.b", false},
+        {"a", "", false},           {">", "", false},
+        {"*", "", false},           {"", "a", false},
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        if (matches(cases[i].pattern, cases[i].topic) != cases[i].matches)
+            fail_msg("'%s' and '%s'", cases[i].pattern, cases[i].topic);
+    }
+}
+
+/* A pattern and a topic token by token, the slow way. */
+static bool matches_slowly(const char *pattern, const char *topic)
+{
+    size_t p = strcspn(pattern, "."), t = strcspn(topic, ".");
+    if (p == 1 && *pattern == '>')
+        return true;
+    if (!(p == 1 && *pattern == '*') && (p != t || memcmp(pattern, topic, p) != 0))
+        return false;
+    if (!pattern[p] || !topic[t])
+        return !pattern[p] && !topic[t];
+    return matches_slowly(pattern + p + 1, topic + t + 1);
+}
+
+static void topic_random(void **state)
+{
+    uint64_t seed = 5;
+    size_t hits = 0;
+
+    for (int round = 0; round < 100000; round++) {
+        char pattern[16], topic[16];
+        size_t pn = 1 + next_random(&seed) % 9, tn = 1 + next_random(&seed) % 9;
+        for (size_t i = 0; i < pn; i++)
+            pattern[i] = i % 2 ? '.' : "aab*>"[next_random(&seed) % 5];
+        for (size_t i = 0; i < tn; i++)
+            topic[i] = i % 2 && next_random(&seed) % 8 ? '.' : "aab"[next_random(&seed) % 3];
+        pattern[pn] = topic[tn] = '\0';
+        if (!is_pattern(pattern) || !is_topic(topic))
+            continue;
+        bool expected = matches_slowly(pattern, topic);
+        hits += expected;
+        if (matches(pattern, topic) != expected)
+            fail_msg("'%s' and '%s'", pattern, topic);
+    }
+    assert_true(hits > 1000);
+}
+
 /* ---- records -------------------------------------------------------------------------------------------------------- */
 
 static uint8_t *make_record(const struct record_spec *spec, uint32_t *bytes)
@@ -250,14 +369,16 @@ static void record_refuses(void **state)
                {3, 0xff},
                {8, RECORD_SETTLE},
                {8, 0},
-               {9, 0x0c},
-               {9, 0x80},
+               {9, 0x14}, /* a delay, or a time to live, that is not there */
+               {9, 0x24},
+               {9, 0x44},
+               {9, 0x84},
                {10, 10},
                {11, 15},
                {11, 17},
                {11, 255},
                {33, 0xff},
-               {34, 1},
+               {34, 10},
                {35, 1},
                {36, 200},
                {39, 0xff},
@@ -337,6 +458,10 @@ int main(void)
         cmocka_unit_test(frame_names),
         cmocka_unit_test(publish_range_round_trip),
         cmocka_unit_test(names),
+        cmocka_unit_test(topic_rules),
+        cmocka_unit_test(topic_pattern_rules),
+        cmocka_unit_test(topic_matching),
+        cmocka_unit_test(topic_random),
         cmocka_unit_test(record_every_combination),
         cmocka_unit_test(record_spec_limits),
         cmocka_unit_test(record_refuses),

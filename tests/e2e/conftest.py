@@ -5,6 +5,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 
+import commands
 import harness
 import pytest
 
@@ -30,6 +31,12 @@ def broker():
     """A broker with default settings."""
     with harness.Broker() as b:
         yield b
+
+
+@pytest.fixture
+def c(broker):
+    """The broker command against a broker with default settings."""
+    return commands.Commands(broker)
 
 
 def pytest_sessionstart(session):

@@ -151,11 +151,33 @@ def test_pub_survives_a_restart(q):
     assert got == b"".join(b"%d\n" % i for i in range(3000)), "each line once and in order, through kill -9"
 
 
+def test_long_format(q):
+    run(q, OK, "pub", "q", "two\nlines \x1b[1m \x00"[:-1], "-k", "key", "-H", "h:v", "--topic", "a.b", "--id", "id-1", "--priority", "4", "--ttl", "1h")
+    line = run(q, OK, "peek", "q").stdout.decode()
+    assert line.count("\n") == 1 and "\x1b" not in line, "nothing that a terminal would act on"
+    for words in ("1  20", "topic=a.b", "key=key", "id=id-1", "priority=4", "expires=20", "h:v", "two.lines .[1m"):
+        assert words in line, (words, line)
+    assert "attempt=1" in run(q, OK, "sub", "q", "-n", "1", "--format", "long").stdout.decode()
+
+
+def test_fields(q):
+    lines = b"a\tid-1\t3\tbody with\ttabs\n\tid-2\t\t\n"
+    run(q, OK, "pub", "q", "--fields", "key,id,priority,body", "-k", "fallback", stdin=lines)
+    first, second = (json.loads(x) for x in run(q, OK, "sub", "q", "-n", "2", "--format", "json").stdout.splitlines())
+    assert (first["key"], first["id"], first["priority"], first["body"]) == ("a", "id-1", 3, "body with\ttabs")
+    assert (second["key"], second["id"], second["body"]) == ("fallback", "id-2", "") and "priority" not in second
+    done = run(q, FAILED, "pub", "q", "--fields", "key,priority,body", stdin=b"k\t1\tgood\nk\t99\tbad\n")
+    assert b"'99' is no priority" in done.stderr and b"message 2" in done.stderr
+    assert b"1 tabs" in run(q, FAILED, "pub", "q", "--fields", "key,priority,body", stdin=b"k\t1\n").stderr
+    for wrong in ("key", "body,key", "key,key,body", "colour,body", ""):
+        run(q, USAGE, "pub", "q", "--fields", wrong, stdin=b"")
+
+
 # ---- queues and groups
 
 
 def test_queue_commands(broker):
-    run(broker, OK, "queue", "create", "a", "--lease", "45s", "--retention", "log", "--max-bytes", "64MiB", "--max-age", "2h")
+    run(broker, OK, "queue", "create", "a", "--lease", "45s", "--retention", "log", "--keep-bytes", "64MiB", "--keep-age", "2h")
     run(broker, OK, "queue", "create", "b")
     said = broker.cli_json("queue", "describe", "a")
     queue = said.get("queue", said)
@@ -235,6 +257,28 @@ def test_usage_errors(broker):
     run(broker, USAGE, "queue", "create", "a", "b")
     run(broker, USAGE, "sub", "q", "-n", "many")
     run(broker, USAGE, "ack", "not-a-receipt")
+    for words in [
+        ("pub", "q", "x", "--at", "10"),
+        ("pub", "q", "x", "--at", "now", "--delay", "1s"),
+        ("pub", "q", "x", "--id", ""),
+        ("pub", "--lines"),
+        ("delete", "q"),
+        ("delete", "q", "--seq", "5-3"),
+        ("peek", "q", "-H", "no value"),
+        ("move", "q"),
+        ("scheduled", "cancel", "q"),
+        ("scheduled", "cancel", "q", "--all", "--key", "k"),
+        ("scheduled", "reschedule", "q", "--seq", "1"),
+        ("scheduled", "reschedule", "q", "--delay", "1s"),
+        ("queue", "create", "q", "--backoff", "1s"),
+        ("queue", "create", "q", "--dedup", "long"),
+        ("queue", "create", "q", "--ordered-keys", "perhaps"),
+        ("group", "alter", "q", "g"),
+        ("group", "create", "q", "g", "--no-filter", "--filter-key", "k"),
+        ("pipe", "a", "b"),
+        ("restore", "a"),
+    ]:
+        run(broker, USAGE, *words)
     run(broker, USAGE, "--url", "gopher://x", "ping")
 
 
@@ -242,7 +286,7 @@ def test_help(broker):
     overview = run(broker, OK, "help").stdout.decode()
     commands = [line.split("  ")[1].strip() for line in overview.splitlines() if line.startswith("  ") and not line.startswith("   ")]
     names = [" ".join(w for w in c.split() if w.islower() and w[0].isalpha()) for c in commands if not c.startswith("-")]
-    assert {"pub", "sub", "queue create", "group seek", "lease", "ack", "bench pub", "fsck", "ping"} <= set(names), names
+    assert {"pub", "sub", "queue create", "group seek", "lease", "ack", "bench pub", "fsck", "ping", "scheduled list", "dead redrive", "backup"} <= set(names), names
     for name in names:
         if not name.startswith("help"):
             text = run(broker, OK, "help", *name.split()).stdout

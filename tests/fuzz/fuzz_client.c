@@ -48,12 +48,6 @@ static bool on_queue(void *arg, const broker_queue_info *q)
     return true;
 }
 
-static bool on_group(void *arg, const broker_group_info *g)
-{
-    CHECK(g->name && g->queue);
-    return true;
-}
-
 /* Touch every byte: ASan sees what does not belong to the message. */
 static void touch(const void *bytes, size_t len)
 {
@@ -61,6 +55,26 @@ static void touch(const void *bytes, size_t len)
     for (size_t i = 0; i < len; i++)
         sum ^= ((const uint8_t *)bytes)[i];
     __asm__ volatile("" : : "r"(sum));
+}
+
+static bool on_group(void *arg, const broker_group_info *g)
+{
+    const broker_filter *f = &g->settings.filter;
+
+    CHECK(g->name && g->queue);
+    touch(f->topic, f->topic ? strlen(f->topic) : 0);
+    touch(f->key, f->key ? strlen(f->key) : 0);
+    for (size_t i = 0; i < f->header_count; i++) {
+        touch(f->headers[i].name, strlen(f->headers[i].name));
+        touch(f->headers[i].value, strlen(f->headers[i].value));
+    }
+    return true;
+}
+
+static bool on_pattern(void *arg, const char *pattern)
+{
+    touch(pattern, strlen(pattern));
+    return true;
 }
 
 static bool on_header(void *arg, const char *name, size_t name_len, const char *value, size_t value_len)
@@ -78,6 +92,11 @@ static void look_at(const broker_msg *m)
     touch(bytes, len);
     bytes = broker_msg_key(m, &len);
     touch(bytes, bytes ? len : 0);
+    bytes = broker_msg_topic(m, &len);
+    touch(bytes, len);
+    bytes = broker_msg_id(m, &len);
+    touch(bytes, len);
+    CHECK(broker_msg_priority(m) <= 9);
     broker_msg_each_header(m, on_header, NULL);
     (void)broker_msg_header(m, "a", &len);
     (void)broker_msg_raw_headers(m, &len);
@@ -135,7 +154,7 @@ static void consume_some(broker *b)
 static void administer(broker *b)
 {
     broker_stats stats = BROKER_OPTIONS_INIT(broker_stats);
-    uint64_t number;
+    uint64_t number = 0;
 
     (void)broker_queue_list(b, "", on_queue, NULL);
     (void)broker_queue_describe(b, "q", on_queue, on_group, NULL);
@@ -143,12 +162,62 @@ static void administer(broker *b)
     CHECK(memchr(stats.version, '\0', sizeof(stats.version)));
     (void)broker_queue_purge(b, "q", &number);
     (void)broker_ping(b, &number);
+    (void)broker_queue_bindings(b, "q", on_pattern, NULL);
+}
+
+static void transact(broker *b)
+{
+    broker_message m = {.size = sizeof(m), .topic = "a.b", .body = "hello", .body_len = 5};
+    broker_transaction *t;
+    uint64_t seqs[2];
+
+    CHECK(broker_transaction_begin(b, &t) == BROKER_OK);
+    CHECK(broker_transaction_publish(t, "q", &m) == BROKER_OK);
+    CHECK(broker_transaction_publish(t, NULL, &m) == BROKER_OK);
+    (void)broker_transaction_commit(t, NULL, seqs);
+}
+
+static bool on_peeked(void *arg, const broker_msg *m)
+{
+    look_at(m);
+    return true;
+}
+
+static bool on_step(void *arg, const broker_scan_result *so_far)
+{
+    return so_far->matched < 1000;
+}
+
+static void look_around(broker *b)
+{
+    broker_scan_result result;
+
+    (void)broker_peek(b, "q", NULL, on_peeked, NULL, &result);
+    (void)broker_scan(b, "q", BROKER_SCAN_COUNT, NULL, on_step, NULL, &result);
+}
+
+/* Of a copy that failed nothing is left; one that is said to be good can be removed file by file. */
+static void back_up(broker *b)
+{
+    char copy[64], command[80];
+    bool good;
+
+    snprintf(copy, sizeof(copy), "%s/copy", folder);
+    good = broker_backup(b, copy, NULL, NULL) == BROKER_OK;
+    CHECK(good == (access(copy, F_OK) == 0));
+    snprintf(command, sizeof(command), "rm -r %s", copy);
+    CHECK(!good || system(command) == 0);
 }
 
 static void use(broker *b, unsigned how)
 {
     uint32_t count = 0;
 
+    if (how >= 96) {
+        static void (*const more[])(broker *) = {transact, look_around, back_up};
+        more[how % 3](b);
+        return;
+    }
     switch (how % 5) {
     case 0: publish_some(b, 1 + how / 5 % 8); break;
     case 1: consume_some(b); break;

@@ -81,6 +81,43 @@ def wire():
     write("map", "our-error", b"\xc1\x06\x00no queue \"x\"")
 
 
+# ---- filters
+
+
+def filter_bytes(topic=None, key=None, headers=()):
+    out = struct.pack("<BBHI", (topic is not None) | (key is not None) << 1, len(headers), len(topic or b""), len(key or b""))
+    out += (topic or b"") + (key or b"")
+    for name, value in headers:
+        out += struct.pack("<II", len(name), len(value)) + name + value
+    return out
+
+
+def filters():
+    def case(encoded, headers=b"", key=b"", topic=b""):
+        return struct.pack("<H", len(encoded)) + encoded + bytes([len(key), len(topic)]) + key + topic + headers
+
+    want = [(b"type", b"order"), (b"", b"")]
+    has = msgpack.packb({"n": [1, {"x": None}], "type": "order", "": ""})
+    made = {
+        "everything": case(filter_bytes(), has),
+        "topic": case(filter_bytes(topic=b"a.*.>"), topic=b"a.b.c"),
+        "key": case(filter_bytes(key=b"k1"), key=b"k1"),
+        "no-key": case(filter_bytes(key=b"")),
+        "headers": case(filter_bytes(headers=want), has),
+        "all": case(filter_bytes(b">", b"k", want), has, b"k", b"x"),
+        "twice": case(filter_bytes(headers=want[:1]), b"\x82\xa4type\xa5other\xa4type\xa5order"),
+        "other-types": case(filter_bytes(headers=want[:1]), b"\x83\x05\xc0\xa4type\xc4\x05order\x92\x01\x02\x80"),
+        "bomb": case(filter_bytes(headers=want), b"\xdf\xff\xff\xff\xff\xa1x\xdd\xff\xff\xff\xff"),
+        "deep": case(filter_bytes(headers=want), b"\x81\xa1x" + b"\x91" * 64 + b"\xc0"),
+        "cut": case(filter_bytes(headers=want)[:-3], has),
+        "claims": case(b"\x00\x01\x00\x00\x00\x00\x00\x00" + b"\xff" * 8, has),
+        "many": case(filter_bytes(headers=[(b"h%d" % i, b"v") for i in range(32)]), msgpack.packb({"h%d" % i: "v" for i in range(32)})),
+        "too-many": case(filter_bytes(headers=[(b"h", b"v")] * 33), has),
+    }
+    for name, data in made.items():
+        write("filter", name, data)
+
+
 # ---- the engine's start-up
 
 
@@ -214,6 +251,21 @@ def client():
         "admin": (3, frame(0x16 | RESPONSE, {"queues": [queue, {**queue, "name": "r"}], "more": False}, 2) + frame(0x17 | RESPONSE, {"queue": queue, "groups": [group]}, 3)
                   + frame(0x03 | RESPONSE, stats, 4) + frame(0x15 | RESPONSE, {"purged": 3}, 5) + frame(0x02 | RESPONSE, {}, 6)),
         "receipts": (4, frame(0x31 | RESPONSE, struct.pack("<II", 1, 0), 2) + frame(0x32 | RESPONSE, struct.pack("<IIQ", 0, 1, 8), 3)),
+        "admin-filters": (3, frame(0x16 | RESPONSE, {"queues": [], "more": False}, 2)
+                          + frame(0x17 | RESPONSE, {"queue": {**queue, "backoff": "fixed", "backoff_ms": 7, "dead_letter": "d", "overflow": "drop_oldest", "compact": True, "dropped": 4},
+                                                    "groups": [{**group, "blocked": 1, "lag": 2, "single_active": True, "filter": {"topic": "a.>", "key": "k", "headers": {"x": "1", "y": ""}}}]}, 3)
+                          + frame(0x03 | RESPONSE, stats, 4) + frame(0x15 | RESPONSE, {"purged": 3}, 5) + frame(0x02 | RESPONSE, {}, 6)
+                          + frame(0x17 | RESPONSE, {"queue": queue, "bindings": ["a.*", ">"]}, 7)),
+        "routed": (5, frame(0x30 | RESPONSE, struct.pack("<QIIHHI", 3, 0, 2, 0, 2, 0), 2)),
+        "subscribe-seqs": (1, frame(0x20 | RESPONSE, b"", 2, 1)
+                           + frame(0x43, struct.pack("<IIQII", 1, 3, 64, 2, 0) + struct.pack("<Q", 901) + record(b"one", key=b"k"), 0, 1) + frame(0x32 | RESPONSE, settled, 3)),
+        "transact": (96, frame(0x34 | RESPONSE, struct.pack("<QQ", 17, 2), 2)),
+        "transact-refused": (96, error),
+        "look": (97, frame(0x23 | RESPONSE, struct.pack("<IIQQQ", 2, 1, 50, 3, 9) + record(b"one") + record(b"two", key=b"k"), 2)
+                 + frame(0x23 | RESPONSE, struct.pack("<IIQ", 0, 0, 0), 3) + frame(0x1E | RESPONSE, {"matched": 5, "skipped": 1, "next_seq": 200001}, 4)
+                 + frame(0x1E | RESPONSE, {"matched": 5, "skipped": 0, "next_seq": 0}, 5)),
+        "backup": (98, frame(0x50 | RESPONSE, {"bytes": 5, "files": [{"name": "log-1", "size": 64, "data_end": 3}, {"name": "checkpoint-1", "size": 2, "data_end": 2}]}, 2)
+                   + frame(0x51 | RESPONSE, b"abc", 3) + frame(0x51 | RESPONSE, b"de", 4) + frame(0x52 | RESPONSE, {}, 5)),
         "goaway": (0, frame(0x41, b"", 0) + frame(0x42, {"code": 21, "text": "bye"}, 0)),
         "connection-error": (0, frame(0xFF, {"code": 2, "text": "bad", "scope": "connection", "retry_ms": 0}, 0)),
         "hello-refused": (0x80, frame(0xFF, {"code": 4, "text": "version", "scope": "connection", "retry_ms": 0}, 1)),
@@ -275,6 +327,7 @@ def recover():
 
 if __name__ == "__main__":
     wire()
+    filters()
     engine()
     conf()
     client()

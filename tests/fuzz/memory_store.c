@@ -14,7 +14,7 @@ static void bury(struct memory_store *s, struct memory_message *m)
     m->record = NULL;
 }
 
-static bool keep(struct memory_store *s, uint32_t queue, uint64_t seq, const uint8_t *record, uint32_t length)
+static bool add(struct memory_store *s, uint32_t queue, uint64_t seq, const uint8_t *record, uint32_t length)
 {
     struct memory_message *m = &s->messages[s->count];
     *m = (struct memory_message){queue, seq, calloc(1, pad8(length)), pad8(length)};
@@ -32,47 +32,56 @@ static broker_error append(void *store, const uint8_t *record, uint32_t length, 
     struct memory_store *s = store;
 
     CHECK(length >= RECORD_HEAD_BYTES && record_length(record) == length);
+    CHECK(record_type_of(record) != RECORD_ROUTE);
     if (record_type_of(record) == RECORD_MESSAGE) {
         if (s->count == MESSAGES_MAX)
             return BROKER_DISK_FULL;
-        if (!keep(s, record_queue(record), record_seq(record), record, length))
+        if (!add(s, record_queue(record), record_seq(record), record, length))
             return BROKER_OVERLOADED;
     }
     *index = s->index;
     return BROKER_OK;
 }
 
-/* Further places of the message that follows a RECORD_ROUTE. */
-static uint32_t route_places(const struct append_item *items, uint32_t i)
+/* Places of the messages among the items; a route leads to the message right behind it. */
+static uint64_t count_places(const struct append_item *items, uint32_t count)
 {
-    bool routed = i > 0 && record_type_of(items[i - 1].record) == RECORD_ROUTE;
-    return routed ? get_u32(items[i - 1].record + RECORD_HEAD_BYTES) : 0;
+    uint64_t places = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *record = items[i].record;
+        CHECK(items[i].length >= RECORD_HEAD_BYTES && record_length(record) == items[i].length);
+        places += record_type_of(record) == RECORD_MESSAGE;
+        if (record_type_of(record) != RECORD_ROUTE)
+            continue;
+        uint64_t further = get_u32(record + RECORD_HEAD_BYTES);
+        CHECK(further > 0 && items[i].length == RECORD_HEAD_BYTES + 8 + further * 16);
+        CHECK(i + 1 < count && record_type_of(items[i + 1].record) == RECORD_MESSAGE);
+        places += further;
+    }
+    return places;
 }
 
 static broker_error append_all(void *store, const struct append_item *items, uint32_t count, enum durability durability,
                                uint64_t *index)
 {
     struct memory_store *s = store;
-    uint64_t room = 0;
+    uint32_t before = s->count;
+    bool ok = true;
 
-    for (uint32_t i = 0; i < count; i++) {
-        CHECK(items[i].length >= RECORD_HEAD_BYTES && record_length(items[i].record) == items[i].length);
-        room += record_type_of(items[i].record) == RECORD_MESSAGE ? 1 + route_places(items, i) : 0;
-    }
-    if (room > MESSAGES_MAX - s->count)
+    CHECK(count > 0);
+    if (count_places(items, count) > MESSAGES_MAX - s->count)
         return BROKER_DISK_FULL;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint8_t *record = items[i].record;
-        if (record_type_of(record) != RECORD_MESSAGE)
-            continue;
-        CHECK(keep(s, record_queue(record), record_seq(record), record, items[i].length));
-        for (uint32_t k = 0; k < route_places(items, i); k++) {
-            const uint8_t *place = items[i - 1].record + RECORD_HEAD_BYTES + 8 + k * 16;
-            CHECK(keep(s, get_u32(place), get_u64(place + 8), record, items[i].length));
-        }
+    for (uint32_t i = 0; i < count && ok; i++) {
+        const uint8_t *record = items[i].record, *to = record + RECORD_HEAD_BYTES + 8;
+        if (record_type_of(record) == RECORD_MESSAGE)
+            ok = add(s, record_queue(record), record_seq(record), record, items[i].length);
+        for (uint32_t k = 0; record_type_of(record) == RECORD_ROUTE && k < get_u32(to - 8) && ok; k++)
+            ok = add(s, get_u32(to + k * 16), get_u64(to + k * 16 + 8), items[i + 1].record, items[i + 1].length);
     }
+    while (!ok && s->count > before)
+        free(s->messages[--s->count].record);
     *index = s->index;
-    return BROKER_OK;
+    return ok ? BROKER_OK : BROKER_OVERLOADED;
 }
 
 static enum read_status read_messages(void *store, uint32_t queue, uint64_t from, uint64_t to, uint32_t max_messages,

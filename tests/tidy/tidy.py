@@ -49,7 +49,10 @@ PUBLIC_HEADERS = {
 PUBLIC_FOLDERS = {"brokerd/base/": "base"}  # several small headers, like a C library
 
 # Who may see the inside of another room, and why.
-FRIENDS = [("tests/bench/", "cli")]  # the peers' drivers count and print as `broker bench` does: its args, histogram, json
+FRIENDS = [
+    ("tests/bench/", "cli"),  # the peers' drivers count and print as `broker bench` does: its args, histogram, json
+    ("tests/fuzz/fuzz_filter.c", "engine"),  # a parser inside the engine, fed without an engine around it
+]
 
 # Libraries that one room, or a few, wrap for all others.
 LIBRARY_HEADERS = [

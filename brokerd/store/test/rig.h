@@ -78,6 +78,7 @@ struct engine {
     uint64_t readable; /* calls */
     uint32_t epoch;
     bool recovered;
+    uint8_t *route; /* owned: the last record replayed, if it was a route */
 };
 bool test_engine_live(const struct engine *e, uint32_t queue, uint64_t seq);
 void test_engine_settle(struct engine *e, uint32_t queue, uint64_t first, uint64_t last);
@@ -123,6 +124,16 @@ broker_error rig_publish_sized(struct rig *r, uint32_t queue, size_t body_len);
 broker_error rig_publish(struct rig *r, uint32_t queue);          /* the next seq */
 void rig_publish_many(struct rig *r, uint32_t queue, uint64_t n); /* a step after every 16 */
 broker_error rig_settle(struct rig *r, uint32_t queue, uint64_t first, uint64_t last);
+
+enum { RIG_PLACES_MAX = 8 };
+struct rig_item { /* a message in n queues, or with `first` the settling of first..last of queues[0] */
+    uint32_t n, queues[RIG_PLACES_MAX];
+    size_t body_len;
+    uint64_t first, last;
+};
+/* All or nothing; as the engine does it, with a route before each message of several queues. */
+broker_error rig_all(struct rig *r, const struct rig_item *items, uint32_t count);
+broker_error rig_publish_routed(struct rig *r, uint32_t a, uint32_t b, uint32_t c); /* to three queues */
 
 /* Read from..to of a queue to the end, waiting for the disk; check identity and body; the number of messages. Damaged ones are
    skipped and counted in *damaged (NULL: there may be none). */

@@ -18,6 +18,8 @@ void engine_free(struct engine *e)
 {
     for (int i = 0; e && i < TEST_QUEUES; i++)
         free(e->queues[i].settled);
+    if (e)
+        free(e->route);
     free(e);
 }
 
@@ -64,13 +66,25 @@ void test_engine_settle(struct engine *e, uint32_t queue, uint64_t first, uint64
 broker_error engine_replay(struct engine *e, const uint8_t *record, const char **text)
 {
     uint32_t queue = record_queue(record);
+    uint8_t *before = e->route;
+    struct route route = before ? route_get(before, record_length(before)) : (struct route){0, NULL};
+    e->route = NULL;
     e->replayed++;
-    if (queue >= TEST_QUEUES) {
-        *text = "no such queue";
+    if (queue >= TEST_QUEUES || (before && record_type_of(record) != RECORD_MESSAGE)) {
+        *text = before ? "a route leads nowhere" : "no such queue";
+        free(before);
         return BROKER_MALFORMED;
     }
     switch (record_type_of(record)) {
-    case RECORD_MESSAGE: add(e, queue, record_seq(record)); break;
+    case RECORD_ROUTE:
+        e->route = malloc(record_padded(record));
+        memcpy(e->route, record, record_length(record));
+        break;
+    case RECORD_MESSAGE:
+        add(e, queue, record_seq(record));
+        for (uint32_t i = 0; i < route.n; i++)
+            add(e, route_queue(&route, i), route_seq(&route, i));
+        break;
     case RECORD_SETTLE:
         test_engine_settle(e, queue, get_u64(record + RECORD_HEAD_BYTES), get_u64(record + RECORD_HEAD_BYTES + 8));
         break;
@@ -81,6 +95,7 @@ broker_error engine_replay(struct engine *e, const uint8_t *record, const char *
         break;
     default: break;
     }
+    free(before);
     return BROKER_OK;
 }
 

@@ -4,9 +4,9 @@
  * A `broker` is one connection, with automatic reconnect. It has an asynchronous core (broker_fd, broker_events,
  * broker_timeout_ms, broker_process) for programs with an event loop of their own, and blocking calls on top of it
  * for everyone else. There are no hidden threads, and a callback runs only inside broker_process (the blocking calls
- * drive broker_process themselves). In a callback every call that does not wait is allowed: publish_async, ack, nack, extend,
- * the message's getters; those that wait return INVALID_ARGUMENT there, and the handle must not be closed. A handle
- * belongs to one thread at a time; different handles are independent.
+ * drive broker_process themselves). In a callback every call that does not wait is allowed: publish_async, ack, nack,
+ * reject, extend, a transaction's parts, the message's getters; those that wait return INVALID_ARGUMENT there, and the
+ * handle must not be closed. A handle belongs to one thread at a time; different handles are independent.
  *
  * Errors: every call returns a broker_error, BROKER_OK (0) for success. broker_error_text(b) gives the sentence that
  * belongs to the last failure on that handle: what was wrong, with the value, and what to do.
@@ -161,14 +161,15 @@ typedef struct broker_message { /* what is published; nothing of it is kept afte
     size_t header_count;
     const void *raw_headers; /* instead of headers: one msgpack map, as broker_msg_raw_headers gives it */
     size_t raw_headers_len;
-    const char
-        *topic; /* what it is about, e.g. "orders.eu.created"; where it goes if published to queue NULL; NULL: none */
-    const void *id;    /* deduplicated within the queue's window; up to 239 bytes; NULL: none */
-    size_t id_len;     /* 0: strlen(id) */
+    /* What it is about, e.g. "orders.eu.created", and where it goes if it is published to queue NULL: 1..32 tokens of A-Z a-z
+       0-9 _ - with dots between, up to 255 bytes. NULL: none. */
+    const char *topic;
+    const void *id; /* a second message with it within the queue's window is a duplicate; up to 239 bytes; NULL: none */
+    size_t id_len;  /* 0: strlen(id) */
     uint8_t priority;  /* 0..9, 9 goes first */
-    uint64_t delay_ms; /* not to be handed out before this long after acceptance; 0: at once; up to 100 years */
-    uint64_t at_ms;    /* the same as a Unix time; only one of the two */
-    uint64_t ttl_ms;   /* expires this long after acceptance; 0: never, or as the queue says */
+    uint64_t delay_ms; /* not handed out before this long after its acceptance; up to 100 years; 0: at once */
+    uint64_t at_ms;    /* the same as a Unix time (in the past: at once); only one of the two */
+    uint64_t ttl_ms;   /* expires this long after its acceptance; up to 100 years; 0: never, or as the queue says */
 } broker_message;
 
 typedef enum broker_sync {
@@ -181,24 +182,26 @@ typedef enum broker_sync {
 typedef struct broker_publish_options {
     size_t size;
     broker_sync sync;
-    bool unroutable_ok; /* by topic: that no queue is bound for it is no error */
+    bool unroutable_ok; /* by topic: that no queue is bound for it is no error, the message is dropped */
 } broker_publish_options;
 
 typedef struct broker_publish_result {
-    uint64_t seq; /* of the stored message; 1, 2, 3 … per queue; 0 if a duplicate's seq is no longer known */
-    bool
-        duplicate; /* it was there already: a retry of a publish whose confirm was lost, or its id was seen; seq is the first's */
-    uint32_t queues; /* by topic: how many queues it reached; seq is 0 then */
+    uint64_t seq;   /* of the stored message; 1, 2, 3 … per queue; 0 if a duplicate's seq is no longer known */
+    bool duplicate; /* it was there already: a retry after a lost confirm, or its id was seen; seq is the first one's */
+    uint32_t queues; /* by topic: how many queues it reached, and seq is 0; to a queue by name: 0 */
 } broker_publish_result;
 
 typedef void broker_publish_cb(void *arg, broker_error error, const broker_publish_result *result);
 
 /*
- * queue NULL: by topic, to every queue that is bound for message->topic, all or none; UNROUTABLE if there is none.
- *
  * broker_publish_async: copy the message into the outbox and return; cb (may be NULL) runs exactly once, when the broker
- * has confirmed or refused it. Messages of one handle to one queue are stored in the order of the calls. Frames go out in
- * broker_process. OUTBOX_FULL: confirms must come in first (broker_wait); INVALID_ARGUMENT, TOO_LARGE, NO_MEMORY.
+ * has confirmed or refused it. Messages of one handle to one queue are stored in the order of the calls, and so are those by
+ * topic among themselves. Frames go out in broker_process.
+ *
+ * queue NULL: by topic, to every queue that is bound for message->topic (broker_bind), all or none; if there is none it is
+ * refused with UNROUTABLE (see unroutable_ok).
+ *
+ * OUTBOX_FULL: confirms must come in first (broker_wait); INVALID_ARGUMENT, TOO_LARGE, NO_MEMORY.
  */
 BROKER_API broker_error broker_publish_async(broker *b, const char *queue, const broker_message *message,
                                              const broker_publish_options *options, broker_publish_cb *cb, void *arg);
@@ -263,7 +266,7 @@ BROKER_API broker_error broker_lease(broker *b, const char *queue, const char *g
  * lease ran out, or the message was settled already) fails alone: broker_settle_failures counts them.
  */
 BROKER_API broker_error broker_ack(broker *b, const broker_msg *m);
-/* delay_ms 0: as the queue's backoff says, at once if it has none. */
+/* broker_nack: give it back, to be handed out again after delay_ms; 0: as the queue's backoff says, at once if it has none. */
 BROKER_API broker_error broker_nack(broker *b, const broker_msg *m, uint32_t delay_ms);
 /* broker_reject: give the message up: to the dead letters at once, with the reason "rejected". */
 BROKER_API broker_error broker_reject(broker *b, const broker_msg *m);
@@ -271,6 +274,7 @@ BROKER_API broker_error broker_extend(broker *b, const broker_msg *m, uint32_t l
 /* The same by receipt number, for programs that store it; these wait for the answer: STALE_RECEIPT if it is over. */
 BROKER_API broker_error broker_ack_receipt(broker *b, uint64_t receipt);
 BROKER_API broker_error broker_nack_receipt(broker *b, uint64_t receipt, uint32_t delay_ms);
+BROKER_API broker_error broker_reject_receipt(broker *b, uint64_t receipt);
 BROKER_API broker_error broker_extend_receipt(broker *b, uint64_t receipt, uint32_t lease_ms);
 BROKER_API uint64_t broker_settle_failures(const broker *b);
 
@@ -289,7 +293,7 @@ BROKER_API void broker_msg_each_header(const broker_msg *m,
 BROKER_API const char *broker_msg_topic(const broker_msg *m, size_t *len); /* NULL: none; not NUL-terminated */
 BROKER_API const void *broker_msg_id(const broker_msg *m, size_t *len);    /* the publisher's message id; NULL: none */
 BROKER_API uint8_t broker_msg_priority(const broker_msg *m);
-BROKER_API uint64_t broker_msg_due_ms(const broker_msg *m);    /* Unix time it was scheduled for; 0: none */
+BROKER_API uint64_t broker_msg_due_ms(const broker_msg *m);    /* Unix time it was published for; 0: none */
 BROKER_API uint64_t broker_msg_expire_ms(const broker_msg *m); /* Unix time of its expiry; 0: none of its own */
 BROKER_API uint64_t broker_msg_seq(const broker_msg *m);
 BROKER_API uint64_t broker_msg_time_ms(const broker_msg *m); /* accepted by the broker, Unix time */
@@ -342,18 +346,15 @@ typedef struct broker_queue_settings {
     uint64_t log_max_age_ms;    /* log retention: 0 is unlimited */
     uint64_t log_max_bytes;
     uint64_t log_max_messages;
-    uint32_t
-        max_attempts; /* deliveries; a message that comes back from its last goes to the dead letters; 0: no limit */
-    broker_backoff backoff;  /* how long a message that comes back waits; default none: not at all */
-    uint32_t backoff_ms;     /* fixed: always; exponential: after the first attempt, doubled with each further one */
-    uint32_t backoff_max_ms; /* exponential: at most; 0: 86400000 */
+    uint32_t max_attempts;  /* deliveries; coming back from its last, a message goes to the dead letters; 0: no limit */
+    broker_backoff backoff; /* how long a message that comes back waits; default none: not at all */
+    uint32_t backoff_ms;    /* fixed: always; exponential: after the first attempt, doubled with each further one */
+    uint32_t backoff_max_ms;         /* exponential: at most; 0: 86400000 */
     uint32_t backoff_jitter_percent; /* 0..100: up to this part of it is taken off by chance */
-    const char
-        *dead_letter; /* the queue for dead letters, made when first needed; NULL or "": this one's name + ".dead" */
-    uint64_t ttl_ms;  /* messages expire this long after acceptance; 0: never. Counts for messages that come later */
+    const char *dead_letter; /* queue for dead letters, made when first needed; NULL or "": this one's name + ".dead" */
+    uint64_t ttl_ms;         /* messages that come from now on expire this long after their acceptance; 0: never */
     bool dead_letter_expired; /* expired ones go to the dead letters; default: they are gone */
-    uint64_t
-        unused_ms; /* the queue is deleted when nobody has used it (publish, consume, alter) for so long; 0: never */
+    uint64_t unused_ms;       /* the queue is deleted when unused (publish, consume, alter) for so long; 0: never */
     uint64_t dedup_ms;        /* window of message ids, in time; default 120000; 0: message ids are not looked at */
     uint32_t dedup_count;     /* and in number; default 100000 */
     uint64_t max_messages;    /* 0: no limit */
@@ -367,7 +368,7 @@ typedef struct broker_queue_settings {
 typedef struct broker_queue_info {
     const char *name;
     uint32_t id;
-    broker_queue_settings settings; /* all fields set */
+    broker_queue_settings settings; /* settings.set: all, but for what an older broker does not know */
     bool paused;
     uint64_t first_seq; /* oldest message still there; last_seq + 1 if none */
     uint64_t last_seq;  /* newest; 0 if none ever */
@@ -380,7 +381,7 @@ typedef struct broker_queue_info {
     uint64_t published, expired, dead_lettered, dropped, duplicates; /* since the broker's start */
 } broker_queue_info;
 
-/* Which messages: all given conditions must hold. Zero: every message. */
+/* Which messages: all given conditions must hold. All zero: every message. */
 typedef struct broker_filter {
     const char *topic; /* pattern for the message's topic: tokens, '*' for one token, '>' at the end for the rest */
     const char *key;   /* equals; NULL: any */
@@ -409,7 +410,7 @@ typedef struct broker_group_info {
     uint32_t consumers;
     uint64_t blocked; /* wait for an earlier message of their key to be settled */
     uint64_t lag;     /* accepted and not settled by this group: ready, leased, delayed, blocked, scheduled */
-    broker_group_settings settings; /* all set */
+    broker_group_settings settings; /* settings.set: both, but for what an older broker does not know */
 } broker_group_info;
 
 /* All of these wait for the answer. Names: 1..255 bytes of A-Z a-z 0-9 . _ - (no leading '.'). */
@@ -433,7 +434,7 @@ typedef enum broker_start {
     BROKER_START_TIME
 } broker_start;
 
-/* value: the seq (first to be handed out) or the Unix time in ms; ignored for BEGINNING and END. */
+/* value: the seq (first to be handed out) or the Unix time in ms; ignored for BEGINNING and END. settings NULL: all default. */
 BROKER_API broker_error broker_group_create(broker *b, const char *queue, const char *group, broker_start start,
                                             uint64_t value, const broker_group_settings *settings);
 BROKER_API broker_error broker_group_alter(broker *b, const char *queue, const char *group,
@@ -442,10 +443,14 @@ BROKER_API broker_error broker_group_seek(broker *b, const char *queue, const ch
                                           uint64_t value);
 BROKER_API broker_error broker_group_delete(broker *b, const char *queue, const char *group);
 
-/* Topics: messages published to topics that match the pattern go to the queue as well. Binding twice is no error. */
+/*
+ * broker_bind: messages published by topic go to the queue if their topic matches the pattern, once, however many of its
+ * patterns match. A pattern is a topic in which '*' stands for any one token and '>', as the last, for one or more.
+ * Binding twice is no error, nor is taking away what is not there.
+ */
 BROKER_API broker_error broker_bind(broker *b, const char *queue, const char *pattern);
 BROKER_API broker_error broker_unbind(broker *b, const char *queue, const char *pattern);
-/* fn returns false to stop. */
+/* broker_queue_bindings: the patterns; fn returns false to stop. */
 BROKER_API broker_error broker_queue_bindings(broker *b, const char *queue, bool (*fn)(void *, const char *pattern),
                                               void *arg);
 
@@ -454,18 +459,32 @@ BROKER_API broker_error broker_queue_bindings(broker *b, const char *queue, bool
 /*
  * Publishes to several queues and settles of received messages in one step: all of it happens or nothing (consume,
  * transform, produce). A stale receipt, a full queue, an unknown queue: nothing has happened, and the error says which part.
+ *
+ * The object collects the parts in memory; only commit waits and sends, the others may be called in callbacks. One that is
+ * refused (TOO_LARGE: over what the broker takes in one frame; INVALID_ARGUMENT, NO_MEMORY) leaves the transaction as it
+ * was. It belongs to its handle: commit or abort it before broker_close. A message under BROKER_ACK_AUTO that is settled in
+ * a transaction is not acked by the library as well, also if the transaction fails: it comes again then.
  */
 typedef struct broker_transaction broker_transaction;
 BROKER_API broker_error broker_transaction_begin(broker *b, broker_transaction **out);
+/* queue NULL: by topic, as in broker_publish_async. */
 BROKER_API broker_error broker_transaction_publish(broker_transaction *t, const char *queue,
                                                    const broker_message *message);
 BROKER_API broker_error broker_transaction_ack(broker_transaction *t, const broker_msg *m);
 BROKER_API broker_error broker_transaction_nack(broker_transaction *t, const broker_msg *m, uint32_t delay_ms);
-/* broker_transaction_commit: wait for the answer and free t, whatever comes. `seqs`: room for one number per published
-   message, or NULL. After a lost connection a transaction that publishes is sent again, and is not done twice. */
+BROKER_API broker_error broker_transaction_reject(broker_transaction *t, const broker_msg *m);
+/*
+ * broker_transaction_commit: send it, wait for the answer, and free t, whatever comes. It takes effect behind everything
+ * published on this handle before. `seqs`: room for one number per published message, in the order of the calls: its seq,
+ * or for one by topic the number of queues; 0 if a retry was done before and it is no longer known. NULL: not wanted.
+ *
+ * After a lost connection a transaction that publishes is sent again and is not done twice (unless no_dedup); what it
+ * settles may be stale by then: STALE_RECEIPT, and nothing has happened. One that only settles, or without numbers, is
+ * not sent again: CONNECTION_LOST, and it may have been done or not. The same with TIMEOUT. An empty one is OK at once.
+ */
 BROKER_API broker_error broker_transaction_commit(broker_transaction *t, const broker_publish_options *options,
                                                   uint64_t *seqs);
-BROKER_API void broker_transaction_abort(broker_transaction *t); /* free it; nothing was sent */
+BROKER_API void broker_transaction_abort(broker_transaction *t); /* free it; nothing was sent. NULL is fine */
 
 /* ---- looking and mending --------------------------------------------------------------------------------------- */
 
@@ -485,7 +504,7 @@ typedef struct broker_scan_options {
     broker_filter filter;
     const char *target;    /* move, redrive */
     uint64_t max_messages; /* stop after so many matches; 0: no limit (peek: 100) */
-    uint64_t max_scanned;  /* stop after so many looked at; 0: no limit */
+    uint64_t max_scanned;  /* stop after about so many looked at, matching or not; 0: no limit */
 } broker_scan_options;
 
 typedef struct broker_scan_result {
@@ -494,23 +513,34 @@ typedef struct broker_scan_result {
     uint64_t next_seq; /* where to go on; 0: the range is done */
 } broker_scan_result;
 
-/* broker_peek: look at messages without leasing them; they come to fn, which returns false to stop. result may be NULL. */
+/*
+ * broker_peek: look at messages without leasing them; they come to fn, as in a callback, which returns false to stop. They
+ * have attempt 0 and no receipt. A long walk takes several requests. result may be NULL; it is filled in after an error, too.
+ */
 BROKER_API broker_error broker_peek(broker *b, const char *queue, const broker_scan_options *options,
                                     bool (*fn)(void *arg, const broker_msg *m), void *arg, broker_scan_result *result);
-/* broker_scan: long ranges are walked in steps, one request each; `progress` (or NULL) runs after each step and returns
-   false to stop. */
+/*
+ * broker_scan: long ranges are walked in steps, one request each; `progress` (or NULL) runs after each step and returns
+ * false to stop. *result (may be NULL) counts what the steps answered so far did, also after an error: from next_seq on it
+ * can be gone on with. After CONNECTION_LOST or TIMEOUT one more step may have been done, in whole or in part.
+ */
 BROKER_API broker_error broker_scan(broker *b, const char *queue, broker_scan_action action,
                                     const broker_scan_options *options,
                                     bool (*progress)(void *arg, const broker_scan_result *so_far), void *arg,
                                     broker_scan_result *result);
-/* broker_reschedule: a message that waits for its time gets another one. MESSAGE_NOT_FOUND: it does not wait (any more). */
+/* broker_reschedule: a message that waits for its time gets another: a Unix time (in the past: at once), or from now on.
+   MESSAGE_NOT_FOUND: it does not wait (any more). */
 BROKER_API broker_error broker_reschedule(broker *b, const char *queue, uint64_t seq, uint64_t at_ms);
 BROKER_API broker_error broker_reschedule_delay(broker *b, const char *queue, uint64_t seq, uint64_t delay_ms);
 
 /* ---- backup ------------------------------------------------------------------------------------------------------ */
 
-/* broker_backup: a copy of everything durable, taken while the broker works, into the new directory `path`: a data directory
-   that `brokerd --data path` starts on. `progress` (or NULL) returns false to give up (CANCELLED). */
+/*
+ * broker_backup: a copy of everything durable, taken while the broker works, into the directory `path`, which is made (mode
+ * 0700) or must be empty: a data directory that `brokerd --data path` starts on. It is on disk when the call returns.
+ * `progress` (or NULL) is called before each piece and returns false to give up (CANCELLED). timeout_ms counts per piece.
+ * After an error (IO, DISK_FULL, CONNECTION_LOST …) nothing of it is left.
+ */
 BROKER_API broker_error broker_backup(broker *b, const char *path,
                                       bool (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes_total),
                                       void *arg);

@@ -1,0 +1,380 @@
+/*
+ * What a group hands out next: by priority, and within one: what came back, by seq; then specials; then, for priority 0, what
+ * was parked for its key and has its turn; then the cursor moves on.
+ */
+#include "gather.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LOOK_AHEAD = 64 /* messages read at once where some may not be for handing out */ };
+
+/* The message at `seq` cannot be read: whoever would get it is told, and stays away from it. */
+static void report_damage(struct engine *e, struct group *g, uint64_t seq)
+{
+    snprintf(e->text, sizeof e->text,
+             "message %llu of queue '%s' is damaged on disk: stop the broker and run broker fsck on its data directory",
+             (unsigned long long)seq, g->queue->name);
+    struct consumer *consumer;
+    char text[TEXT_BYTES];
+    memcpy(text, e->text, sizeof text);
+    while ((consumer = TAILQ_FIRST(&g->consumers))) {
+        consumer_end(e, consumer, BROKER_DAMAGED, text);
+    }
+}
+
+/* A seq that is not there any more (quarantined, trimmed) is settled for this group, durably, so that it is not looked for again. */
+static bool settle_hole(struct engine *e, struct group *g, uint64_t first, uint64_t last)
+{
+    uint8_t body[24];
+    uint64_t index;
+    put_u32(body, g->id);
+    put_u32(body + 4, 1);
+    put_u64(body + 8, first);
+    put_u64(body + 16, last);
+    return engine_append(e, RECORD_SETTLE, g->queue->id, 0, body, sizeof body, DURABILITY_LAZY, &index) == BROKER_OK &&
+           group_settle(e, g, first, last);
+}
+
+/* Room for one more message of this size? The first always fits. */
+static bool fits(const struct batch *b, uint64_t bytes)
+{
+    return b->count == 0 || b->bytes + bytes <= b->max_bytes;
+}
+
+static void batch_add(struct batch *b, const struct stored_message *m, enum source source, uint32_t attempts,
+                      uint32_t key)
+{
+    if (&b->messages[b->count] != m) {
+        b->messages[b->count] = *m;
+    }
+    b->attempts[b->count] = attempts;
+    b->keys[b->count] = key;
+    b->sources[b->count] = (uint8_t)source;
+    b->bytes += m->padded_len;
+    b->count++;
+}
+
+void batch_taken(struct group *g, struct batch *b)
+{
+    bool passed = !seqset_empty(&g->passed);
+    for (uint32_t i = 0; i < b->count && !b->fresh; i++) {
+        if (b->sources[i] == SOURCE_RETURNED) {
+            free(b->returned[i]);
+        } else if (passed) {
+            seqset_remove(&g->passed, b->messages[i].seq, b->messages[i].seq);
+        }
+    }
+    if (b->fresh) {
+        g->cursor = b->cursor;
+    }
+}
+
+void batch_undo(struct group *g, struct batch *b)
+{
+    for (uint32_t i = b->count; i > 0; i--) {
+        uint64_t seq = b->messages[i - 1].seq;
+        if (b->sources[i - 1] == SOURCE_RETURNED) {
+            struct returned *r = b->returned[i - 1];
+            heap_push(&g->ready, &r->node, returned_key(r)); /* its room is still there */
+            continue;
+        }
+        if (b->sources[i - 1] == SOURCE_LANE) {
+            lane_add(g, specials_priority(g->queue, seq), seq);
+        }
+        key_untake(g, b->keys[i - 1], seq);
+    }
+}
+
+static bool has_expired(const struct queue *q, uint64_t seq)
+{
+    return !seqset_empty(&q->expired) && seqset_has(&q->expired, seq);
+}
+
+/* What one message is for this group. */
+enum look { LOOK_GO, LOOK_PARKED, LOOK_FILTERED, LOOK_NO_MEMORY };
+
+static enum look look_at(struct group *g, const struct stored_message *m, uint32_t *key)
+{
+    *key = 0;
+    if (!g->filter && !get_u16(m->record + 32)) { /* no key: nothing to look for */
+        return LOOK_GO;
+    }
+    struct record_view view;
+    if (record_view_get(m->record, m->padded_len, &view)) {
+        return LOOK_GO; /* the store has checked it: cannot be */
+    }
+    if (!filter_matches(g->filter, &view)) {
+        return LOOK_FILTERED;
+    }
+    switch (key_take(g, &view, m->seq, key)) {
+    case KEY_FREE: return LOOK_GO;
+    case KEY_PARKED: seqset_add(&g->passed, m->seq, m->seq); return LOOK_PARKED;
+    default: return LOOK_NO_MEMORY;
+    }
+}
+
+/* Read one message of its own. false: not now (pending, damaged); *gone: there is no such message any more. */
+static bool read_one(struct engine *e, struct group *g, const struct batch *b, uint64_t seq, struct stored_message *m,
+                     bool *gone)
+{
+    uint32_t got = 0;
+    uint64_t damaged;
+    enum read_status status = e->ops->read(e->store, g->queue->id, seq, seq, 1, UINT64_MAX, m, &got, &damaged);
+    *gone = status == READ_END;
+    if (status == READ_DAMAGED && !b->count) {
+        report_damage(e, g, seq);
+    } else if (status == READ_PENDING && !b->count) {
+        g->reading = true;
+    }
+    return status == READ_OK;
+}
+
+/* ---- messages that came back ----------------------------------------------------------------------------------------- */
+
+static void drop_returned(struct engine *e, struct group *g, struct returned *r)
+{
+    heap_remove(&g->ready, &r->node);
+    key_release(e, g, r->key, r->seq);
+    free(r);
+}
+
+/* Those of at least this priority. false: something hinders going on. */
+static bool take_returned(struct engine *e, struct group *g, struct batch *b, uint32_t max, uint8_t priority,
+                          bool *moved)
+{
+    struct heap_node *n;
+    while (b->count < max && (n = heap_min(&g->ready))) {
+        struct returned *r = container_of(n, struct returned, node);
+        struct stored_message *m = &b->messages[b->count];
+        bool gone;
+        if (r->priority < priority) {
+            return true;
+        }
+        if (group_has_settled(g, r->seq)) {
+            drop_returned(e, g, r);
+            continue;
+        }
+        if (!read_one(e, g, b, r->seq, m, &gone)) {
+            if (!gone || !settle_hole(e, g, r->seq, r->seq)) {
+                return false;
+            }
+            drop_returned(e, g, r);
+            *moved = true;
+            continue;
+        }
+        if (!fits(b, m->padded_len)) {
+            return false;
+        }
+        b->returned[b->count] = r;
+        batch_add(b, m, SOURCE_RETURNED, r->attempts + 1, r->key);
+        heap_remove(&g->ready, &r->node);
+    }
+    return b->count < max;
+}
+
+/* ---- specials -------------------------------------------------------------------------------------------------------- */
+
+/* Settle what is not for this group, or not there; false: not possible now. */
+static bool skip(struct engine *e, struct group *g, uint64_t seq, bool *moved)
+{
+    *moved = true;
+    return settle_hole(e, g, seq, seq);
+}
+
+static bool take_lane(struct engine *e, struct group *g, struct batch *b, uint32_t max, uint8_t priority, bool *moved)
+{
+    struct seqset *lane = &g->lanes->ready[priority];
+    uint64_t seq = 0;
+    while (b->count < max && e->scan_budget && (seq = seqset_next(lane, seq + 1)) != UINT64_MAX) {
+        struct stored_message *m = &b->messages[b->count];
+        uint32_t key;
+        bool gone;
+        if (has_expired(g->queue, seq)) { /* about to go */
+            continue;
+        }
+        if (!read_one(e, g, b, seq, m, &gone)) {
+            if (!gone || !skip(e, g, seq, moved)) {
+                return false;
+            }
+            continue;
+        }
+        if (!fits(b, m->padded_len)) {
+            return false;
+        }
+        enum look look = look_at(g, m, &key);
+        if (look == LOOK_NO_MEMORY || (look == LOOK_FILTERED && !skip(e, g, seq, moved))) {
+            return false;
+        }
+        seqset_remove(lane, seq, seq);
+        e->scan_budget--;
+        if (look == LOOK_GO) {
+            batch_add(b, m, SOURCE_LANE, 1, key);
+        } else {
+            *moved = true;
+        }
+    }
+    return b->count < max;
+}
+
+/* ---- what was parked --------------------------------------------------------------------------------------------------- */
+
+static enum progress gather_turns(struct engine *e, struct group *g, struct batch *b, uint32_t max)
+{
+    uint64_t seq;
+    bool moved = false;
+    while (b->count < max && keys_next(g, &seq)) {
+        struct stored_message *m = &b->messages[b->count];
+        uint32_t key;
+        bool gone;
+        if (group_has_settled(g, seq) || has_expired(g->queue, seq)) {
+            keys_drop(e, g, seq, seq);
+            moved = true;
+            continue;
+        }
+        if (!read_one(e, g, b, seq, m, &gone)) {
+            if (!gone || !skip(e, g, seq, &moved)) {
+                break;
+            }
+            keys_drop(e, g, seq, seq);
+            continue;
+        }
+        if (!fits(b, m->padded_len) || look_at(g, m, &key) != LOOK_GO) {
+            break;
+        }
+        batch_add(b, m, SOURCE_TURN, 1, key);
+    }
+    return b->count ? PROGRESS_SOME : moved ? PROGRESS_AGAIN : PROGRESS_NONE;
+}
+
+/* ---- from the cursor on ------------------------------------------------------------------------------------------------ */
+
+/* Past what is settled (dead before this group came or moved) and past specials. */
+static void advance_cursor(struct group *g)
+{
+    const struct specials *s = g->queue->specials;
+    for (;;) {
+        uint64_t at = g->cursor;
+        if (!seqset_empty(&g->settled) && g->settled.most >= at) {
+            at = group_next_unsettled(g, at);
+        }
+        if (s && !seqset_empty(&s->all)) {
+            at = seqset_next_absent(&s->all, at);
+        }
+        if (at == g->cursor) {
+            return;
+        }
+        g->cursor = at;
+    }
+}
+
+/* How far one read may go: to the next settled or special one. */
+static uint64_t fresh_end(const struct group *g)
+{
+    uint64_t to = g->queue->visible, settled = seqset_next(&g->settled, g->cursor);
+    to = settled <= to ? settled - 1 : to;
+    if (g->queue->specials) {
+        uint64_t special = seqset_next(&g->queue->specials->all, g->cursor);
+        to = special <= to ? special - 1 : to;
+    }
+    return to;
+}
+
+/* Take of the messages read what may go, in order; returns the seq after the last one looked at. */
+static uint64_t pick_fresh(struct engine *e, struct group *g, struct batch *b, uint32_t max,
+                           const struct stored_message *read, uint32_t got)
+{
+    uint64_t seq = g->cursor;
+    for (uint32_t i = 0; i < got && read[i].seq == seq && b->count < max; i++, seq++) {
+        uint32_t key;
+        if (has_expired(g->queue, seq)) {
+            seqset_add(&g->passed, seq, seq);
+            e->scan_budget -= e->scan_budget > 0;
+            continue;
+        }
+        if (!fits(b, read[i].padded_len)) {
+            return seq;
+        }
+        switch (look_at(g, &read[i], &key)) {
+        case LOOK_GO: batch_add(b, &read[i], SOURCE_FRESH, 1, key); break;
+        case LOOK_PARKED: e->scan_budget -= e->scan_budget > 0; break;
+        case LOOK_FILTERED:
+            e->scan_budget -= e->scan_budget > 0;
+            if (!settle_hole(e, g, seq, seq)) {
+                return seq;
+            }
+            break;
+        case LOOK_NO_MEMORY: return seq;
+        }
+    }
+    return seq;
+}
+
+static enum progress gather_fresh(struct engine *e, struct group *g, struct batch *b, uint32_t max)
+{
+    advance_cursor(g);
+    if (!fresh_waiting(g)) {
+        return PROGRESS_NONE;
+    }
+    uint64_t to = fresh_end(g), damaged;
+    uint32_t got = 0, wanted = (g->keys || g->filter) && max < LOOK_AHEAD ? LOOK_AHEAD : max;
+    enum read_status status =
+        e->ops->read(e->store, g->queue->id, g->cursor, to, wanted, b->max_bytes, b->messages, &got, &damaged);
+    if (status == READ_PENDING) {
+        g->reading = true;
+        return PROGRESS_NONE;
+    }
+    if (status == READ_DAMAGED) {
+        report_damage(e, g, damaged);
+        return PROGRESS_NONE;
+    }
+    uint64_t first = status == READ_END ? to + 1 : b->messages[0].seq;
+    if (first > g->cursor) { /* a hole before it */
+        return settle_hole(e, g, g->cursor, first - 1) ? PROGRESS_AGAIN : PROGRESS_NONE;
+    }
+    uint64_t from = g->cursor, next = pick_fresh(e, g, b, max, b->messages, got);
+    if (b->count) {
+        b->fresh = true;
+        b->cursor = next;
+        return PROGRESS_SOME;
+    }
+    g->cursor = next > g->cursor ? next : g->cursor;
+    return next > from ? PROGRESS_AGAIN : PROGRESS_NONE;
+}
+
+/* ---- all of it --------------------------------------------------------------------------------------------------------- */
+
+/* What came back, and specials, by priority. false: do not look further. */
+static bool gather_first(struct engine *e, struct group *g, struct batch *b, uint32_t max, bool *moved)
+{
+    bool go_on = true;
+    for (int p = PRIORITIES - 1; p >= 0 && go_on && (g->lanes || heap_min(&g->ready)); p--) {
+        go_on = take_returned(e, g, b, max, (uint8_t)p, moved);
+        if (go_on && g->lanes && !seqset_empty(&g->lanes->ready[p])) {
+            go_on = take_lane(e, g, b, max, (uint8_t)p, moved);
+        }
+    }
+    return go_on && !b->count;
+}
+
+enum progress gather(struct engine *e, struct group *g, struct batch *b, uint32_t max)
+{
+    bool moved = false, fair = g->queue->settings.fair_keys;
+    if (!gather_first(e, g, b, max, &moved)) {
+        return b->count ? PROGRESS_SOME : moved ? PROGRESS_AGAIN : PROGRESS_NONE;
+    }
+    enum progress progress = PROGRESS_NONE;
+    if (g->keys && !(fair && g->parked_served_last)) {
+        progress = gather_turns(e, g, b, max);
+        g->parked_served_last = progress == PROGRESS_SOME;
+    }
+    if (progress == PROGRESS_NONE && !g->reading) {
+        progress = gather_fresh(e, g, b, max);
+        g->parked_served_last = progress == PROGRESS_SOME ? false : g->parked_served_last;
+    }
+    if (progress == PROGRESS_NONE && !g->reading && g->keys && fair) {
+        progress = gather_turns(e, g, b, max);
+    }
+    return progress == PROGRESS_NONE && moved ? PROGRESS_AGAIN : progress;
+}
