@@ -88,7 +88,7 @@ static void slot_delivered(struct model *m, const struct handing *h, uint64_t se
     s->attempts = attempts;
     s->deliveries++;
     s->due = s->due_kill = s->due_power = (struct moment){0};
-    s->leased = s->due_unsure = s->rejected_perhaps = false;
+    s->leased = s->due_unsure = s->rejected = s->rejected_perhaps = false;
     if (h->settle_on_send) {
         slot_settle(s, SURVIVES_NOTHING);
         return;

@@ -19,7 +19,7 @@ static void slot_crash(struct slot *s, bool seeking, enum survives need)
     }
     s->due = s->due_kill;
     s->due_unsure = false;
-    s->rejected = s->rejected_perhaps = false; /* unless it was moved: then it is settled */
+    s->rejected = s->rejected && s->rejected_how >= need;
 }
 
 static void queue_crash(struct model_queue *q, enum survives need)

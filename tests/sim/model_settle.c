@@ -182,6 +182,7 @@ static void nack_applied(struct model *m, const struct op *op, const struct op_r
     s->due = r->fate == RECEIPT_LIVE ? moment_after(m, ms) : (struct moment){0};
     s->due_unsure = r->fate != RECEIPT_LIVE;
     s->rejected = r->fate == RECEIPT_LIVE && op->u.settle.dead_letter;
+    s->rejected_how = SURVIVES_NOTHING;
     s->rejected_perhaps = op->u.settle.dead_letter;
 }
 
@@ -230,6 +231,10 @@ static bool listed_as_stale(const struct completion *c, uint64_t receipt)
 static void nack_confirmed(struct slot *s, const struct op *op, const struct op_receipt *r, enum survives how)
 {
     bool again = s->attempts != r->attempts; /* delivered since: the due time is history */
+    if (op->u.settle.dead_letter && !again) {
+        s->rejected = true;
+        s->rejected_how = how > s->rejected_how ? how : s->rejected_how;
+    }
     if (s->nacked_kill < r->attempts)
         s->nacked_kill = r->attempts;
     if (!again)
