@@ -93,7 +93,8 @@ struct slot { /* one message in one group */
     uint32_t nacked_kill, nacked_power;     /* attempts that confirmed nacks promise to remember */
     struct moment due, due_kill, due_power; /* not before, by a nack submitted / confirmed */
     bool due_unsure;                        /* a nack may have come too late, and its delay not count */
-    bool rejected, rejected_perhaps;        /* in this life of the process: never again */
+    bool rejected, rejected_perhaps;        /* never again */
+    enum survives rejected_how;             /* how well that must survive */
     uint64_t receipt, deadline_ms;
     uint64_t conn;
     uint32_t stream;
