@@ -182,7 +182,7 @@ static enum cli_exit run_redrive(struct cli *cli, const void *options, int count
     if (code != CLI_OK)
         return code;
     if (!place.exists)
-        return cli_fail_saying(cli, BROKER_QUEUE_NOT_FOUND, "there are none yet", "redrive the dead letters of '%s'",
+        return cli_fail_saying(cli, BROKER_MESSAGE_NOT_FOUND, "there are none yet", "redrive the dead letters of '%s'",
                                operands[0]);
     selection.scan.target = o->to;
     return scan_run(cli, &job, &selection);

@@ -80,7 +80,7 @@ static enum cli_exit purge_all(struct cli *cli, const char *queue)
         json_close(&j, '}');
         text_add(&out, "\n", 1);
     } else {
-        text_addf(&out, "queue '%s': %" PRIu64 " messages purged\n", queue, purged);
+        text_addf(&out, "queue '%s': %" PRIu64 " message%s purged\n", queue, purged, purged == 1 ? "" : "s");
     }
     return cli_print(cli, &out) ? CLI_OK : CLI_FAILED;
 }

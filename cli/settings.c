@@ -123,6 +123,8 @@ static const char *word_of(const char *const *words, uint64_t value)
 void settings_json(struct json *j, const broker_queue_settings *s)
 {
     for (const struct setting *t = table; t < table + TABLE_COUNT; t++) {
+        if (!(s->set & t->bit))
+            continue; /* an older broker does not know it */
         switch (t->kind) {
         case SETTING_ENUM: json_put_text(j, t->name, word_of(t->words, number_of(t, s))); break;
         case SETTING_BOOL: json_put_bool(j, t->name, number_of(t, s)); break;

@@ -24,7 +24,7 @@ static void number_line(struct text *out, const char *name, uint64_t value, cons
 
 static void keys_line(struct text *out, const broker_queue_settings *s)
 {
-    text_addf(out, "  %-16s %s%s%s\n", "keys", s->ordered_keys ? "in order, one at a time" : "not looked at",
+    text_addf(out, "  %-16s %s%s%s\n", "keys", s->ordered_keys ? "in order, one at a time" : "in no order",
               s->fair_keys ? ", taking turns" : "", s->compact ? ", compacted to the newest of each" : "");
 }
 

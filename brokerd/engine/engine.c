@@ -45,13 +45,26 @@ struct engine *engine_new(const struct engine_options *options, const struct sto
     e->next_queue_id = 1;
     e->replaying = true;
     TAILQ_INIT(&e->dispatch);
+    TAILQ_INIT(&e->dying);
+    TAILQ_INIT(&e->expiring);
+    TAILQ_INIT(&e->scans);
+    TAILQ_INIT(&e->compactions);
     TAILQ_INIT(&e->spare_blocks);
     TAILQ_INIT(&e->producers_by_use);
     heap_init(&e->lease_timers);
     heap_init(&e->waits);
     heap_init(&e->delays);
     heap_init(&e->trims);
+    heap_init(&e->unused);
+    heap_init(&e->dedups);
     buf_init(&e->scratch, 0);
+    buf_init(&e->route, 0);
+    e->schedule = schedule_new();
+    e->topics = topics_new();
+    if (!e->schedule || !e->topics) {
+        engine_free(e);
+        return NULL;
+    }
     return e;
 }
 
@@ -61,6 +74,7 @@ void engine_free(struct engine *e)
         return;
     }
     consumers_free(e);
+    scans_free(e);
     struct queue *q, *next;
     HASH_ITER(by_id, e->by_id, q, next)
     {
@@ -78,7 +92,12 @@ void engine_free(struct engine *e)
     heap_release(&e->waits);
     heap_release(&e->delays);
     heap_release(&e->trims);
+    heap_release(&e->unused);
+    heap_release(&e->dedups);
+    schedule_free(e->schedule);
+    topics_free(e->topics);
     buf_release(&e->scratch);
+    buf_release(&e->route);
     free(e->results);
     free(e->sorted);
     free(e);
@@ -177,6 +196,12 @@ static command_fn *const COMMANDS[COMMAND_TYPES] = {
     [COMMAND_GROUP_CREATE] = group_create,
     [COMMAND_GROUP_DELETE] = group_delete,
     [COMMAND_GROUP_SEEK] = group_seek,
+    [COMMAND_GROUP_ALTER] = group_alter,
+    [COMMAND_BIND] = bind_or_unbind,
+    [COMMAND_UNBIND] = bind_or_unbind,
+    [COMMAND_TRANSACT] = transact,
+    [COMMAND_SCAN] = scan,
+    [COMMAND_RESCHEDULE] = reschedule,
     [COMMAND_BARRIER] = barrier,
     [COMMAND_CLOSE] = client_close,
 };
@@ -202,18 +227,31 @@ static void earliest(const struct heap *h, uint64_t *at)
 monotime engine_tick(struct engine *e, struct now now)
 {
     e->now = now;
+    schedule_run(e);
     leases_expire(e);
     group_run_delays(e);
+    dying_run(e); /* before the dispatch: what has expired is not handed out */
     queue_run_trims(e);
+    unused_run(e);
     producers_expire(e);
+    dedup_expire(e);
+    compact_run(e);
+    scans_run(e);
     dispatch_run(e);
     waits_expire(e); /* after the dispatch: what came at the last moment still counts */
-    uint64_t at = UINT64_MAX;
-    earliest(&e->lease_timers, &at);
-    earliest(&e->delays, &at);
-    earliest(&e->trims, &at);
-    earliest(&e->waits, &at);
-    return TAILQ_EMPTY(&e->dispatch) ? (monotime){at} : now.mono;
+    if (!TAILQ_EMPTY(&e->dispatch) || dying_waiting(e) || scans_waiting(e)) {
+        return now.mono;
+    }
+    uint64_t at = e->retry_ms ? e->retry_ms : UINT64_MAX;
+    const struct heap *timers[] = {&e->lease_timers, &e->delays, &e->trims, &e->waits, &e->unused};
+    for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) {
+        earliest(timers[i], &at);
+    }
+    uint64_t others[] = {schedule_next(e), compact_next(e), dedup_next(e)};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        at = others[i] < at ? others[i] : at;
+    }
+    return (monotime){at};
 }
 
 void engine_committed(struct engine *e, struct now now, uint64_t written, uint64_t durable)
@@ -227,8 +265,16 @@ void engine_committed(struct engine *e, struct now now, uint64_t written, uint64
 void engine_readable(struct engine *e, struct now now, uint32_t queue)
 {
     e->now = now;
+    if (queue == SCHEDULE_QUEUE) {
+        schedule_readable(e);
+        return;
+    }
     struct queue *q = queue_by_id(e, queue);
     if (q) {
+        dying_readable(e, q);
+        scans_readable(e, q);
+        compact_readable(e, q);
+        limits_enforce(e, q);
         struct group *g;
         LIST_FOREACH(g, &q->groups, of_queue)
         {
@@ -248,5 +294,5 @@ void engine_get_stats(const struct engine *e, struct engine_stats *out)
 const char *engine_queue_name(const struct engine *e, uint32_t queue)
 {
     const struct queue *q = queue_by_id(e, queue);
-    return q ? q->name : NULL;
+    return queue == SCHEDULE_QUEUE ? "(schedule)" : q ? q->name : NULL;
 }

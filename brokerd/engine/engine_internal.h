@@ -139,9 +139,9 @@ struct group {
     bool is_dying;
     bool refill;             /* the lanes could not take something for want of memory: fill them anew */
     bool parked_served_last; /* fair_keys: parked and fresh messages take turns */
-    struct heap ready;      /* struct returned, by priority and seq */
-    struct heap delayed;    /* struct returned, by due time (monotonic) */
-    struct heap_node delay; /* engine->delays, by the least due time */
+    struct heap ready;       /* struct returned, by priority and seq */
+    struct heap delayed;     /* struct returned, by due time (monotonic) */
+    struct heap_node delay;  /* engine->delays, by the least due time */
     struct consumer_list consumers;
     struct consumer_list ready_consumers; /* with credit, not held */
     uint32_t ready_count;
@@ -235,6 +235,7 @@ struct queue {
     uint64_t settings_index; /* batch of the record that made it as it is */
     struct heap_node trim;   /* engine->trims: when to look at log retention */
     bool paused;
+    bool replaying; /* during start-up: lanes are not filled yet */
     char name[];
 };
 
@@ -357,8 +358,8 @@ struct engine {
     struct now now; /* of the entry point being run */
     bool replaying;
     struct engine_stats stats;
-    struct buf scratch; /* record being built */
-    struct buf route;   /* replay: places named for the next message; live: the record being built */
+    struct buf scratch;   /* record being built */
+    struct buf route;     /* replay: places named for the next message; live: the record being built */
     uint32_t scan_budget; /* messages that this turn may still look at without handing them out */
     struct publish_result *results;
     size_t result_cap;
@@ -382,6 +383,7 @@ static inline enum durability sync_durability(broker_sync sync)
 /* ---- pending.c ---- */
 /* Room for one more answer, so that what follows an append cannot fail. */
 bool pending_reserve(struct pending_ring *r);
+bool pending_reserve_all(struct engine *e, size_t n); /* for n more answers of either kind */
 void pending_push(struct engine *e, enum durability durability, const struct pending *p);
 void pending_release(struct engine *e);
 void pending_free(struct pending_ring *r);
@@ -464,7 +466,7 @@ void group_create(struct engine *e, const struct command *c);
 void group_delete(struct engine *e, const struct command *c);
 void group_seek(struct engine *e, const struct command *c);
 
-/* ---- publish.c ---- */
+/* ---- publish.c, producers.c ---- */
 /*
  * What a stored message sets off besides being there: times, priority, message id, groups' filters. prepare comes before
  * the append (false: no memory, nothing is noted), then arrived or, if the append failed, undo.
@@ -485,6 +487,9 @@ void publish_note_producer(struct engine *e, uint32_t queue, uint64_t producer, 
 void producers_expire(struct engine *e);
 void producers_forget_queue(struct engine *e, uint32_t queue);
 bool producer_has(const struct producer *p, uint64_t number);
+void producer_note(struct producer *p, uint64_t number, uint64_t seq);
+uint64_t producer_seq(const struct producer *p, uint64_t number); /* what `number` was stored as; 0: not remembered */
+void producer_touch(struct engine *e, struct producer *p);
 struct producer *producer_find(struct engine *e, uint32_t queue, uint64_t producer);
 struct producer *producer_make(struct engine *e, uint32_t queue, uint64_t producer);
 void producers_free(struct engine *e);
@@ -493,10 +498,18 @@ void producers_free(struct engine *e);
 struct lease_block *block_new(struct engine *e, struct group *g, struct consumer *consumer,
                               uint32_t count); /* no entries yet */
 void block_free(struct engine *e, struct lease_block *b);
-bool block_return_all(struct engine *e, struct lease_block *b);     /* false: no memory, try again */
+bool block_return_all(struct engine *e, struct lease_block *b); /* false: no memory, try again */
 /* Leases of first..last end; their receipts are stale. */
 void leases_drop(struct engine *e, struct group *g, uint64_t first, uint64_t last);
 void leases_expire(struct engine *e);
+/* The leases of these entries are over. The block goes with its last one. */
+void entries_end(struct engine *e, struct lease_block *b, uint64_t bits);
+/* The same without an ack: they come back at due_wall_ms (0: the queue's backoff), or go to the dead letters. false: no
+   memory, the rest is still leased. */
+enum comeback { COMEBACK_RETURN, COMEBACK_REJECT };
+bool entries_return(struct engine *e, struct lease_block *b, uint64_t bits, uint64_t due_wall_ms,
+                    enum comeback comeback);
+/* ---- settle.c ---- */
 void settle(struct engine *e, const struct command *c); /* ack, nack, extend */
 
 /* ---- consume.c ---- */
@@ -510,7 +523,8 @@ void consumer_requeue(struct consumer *consumer); /* it was served: behind the o
 void consumer_end(struct engine *e, struct consumer *consumer, broker_error why,
                   const char *text);                              /* OK: its owner ended it */
 void consumer_check(struct engine *e, struct consumer *consumer); /* in or out of the group's ready list */
-void group_consumers_changed(struct engine *e, struct group *g);  /* single_active, or who is the active one, may have changed */
+void group_consumers_changed(struct engine *e,
+                             struct group *g); /* single_active, or who is the active one, may have changed */
 void waits_expire(struct engine *e);
 void consumers_free(struct engine *e);
 
@@ -544,11 +558,15 @@ bool schedule_wanted(const struct engine *e, enum schedule_kind kind, uint32_t q
 bool message_is_special(const struct record_view *view); /* of a stored record */
 bool is_special(const struct queue *q, uint64_t seq);
 uint8_t specials_priority(const struct queue *q, uint64_t seq);
-bool specials_note(struct engine *e, struct queue *q, const struct record_view *view, uint64_t seq); /* false: no memory */
+bool specials_note(struct engine *e, struct queue *q, const struct record_view *view,
+                   uint64_t seq); /* false: no memory */
 /* Gone for every group, or never stored. */
 void specials_forget(struct engine *e, struct queue *q, uint64_t first, uint64_t last);
-void specials_visible(struct engine *e, struct queue *q, uint64_t from, uint64_t to); /* these can be seen from now on */
-bool specials_fill(struct group *g); /* its lanes, anew: it was made, moved or recovered; false: no memory, g->refill is set */
+void specials_due(struct engine *e, struct queue *q, uint64_t seq); /* a waiting one need not wait any more */
+void specials_visible(struct engine *e, struct queue *q, uint64_t from,
+                      uint64_t to); /* these can be seen from now on */
+bool specials_fill(
+    struct group *g); /* its lanes, anew: it was made, moved or recovered; false: no memory, g->refill is set */
 void specials_prune(struct queue *q);
 void specials_free(struct queue *q);
 bool specials_save(const struct queue *q, struct buf *out);
@@ -567,7 +585,8 @@ enum key_fate { KEY_FREE /* it may be handed out, and holds its key */, KEY_PARK
 bool keys_matter(const struct queue *q);
 /* A message was read that may be handed out. *key: its key's number; 0: none. */
 enum key_fate key_take(struct group *g, const struct record_view *view, uint64_t seq, uint32_t *key);
-void key_untake(struct group *g, uint32_t key, uint64_t seq); /* it was not handed out after all: the first of its key again */
+void key_untake(struct group *g, uint32_t key,
+                uint64_t seq); /* it was not handed out after all: the first of its key again */
 /* A message is settled or gone: the next of its key may go. */
 void key_release(struct engine *e, struct group *g, uint32_t key, uint64_t seq);
 /* The parked message whose turn it is; false: none. key_take makes it the holder. */
@@ -661,7 +680,7 @@ uint64_t backoff_due(const struct engine *e, const struct group *g, uint64_t seq
 void dying_run(struct engine *e);
 void expiring_wake(struct engine *e, struct queue *q);
 void dying_readable(struct engine *e, struct queue *q);
-void dying_drop(struct engine *e, struct group *g, uint64_t last); /* forget those up to `last` */
+void dying_drop(struct engine *e, struct group *g, uint64_t first, uint64_t last); /* forget these */
 bool dying_waiting(const struct engine *e);
 void queue_apply_delete_range(struct engine *e, struct queue *q, uint64_t first, uint64_t last);
 void queue_apply_expire_range(struct engine *e, struct queue *q, uint64_t first, uint64_t last);
@@ -681,10 +700,42 @@ void queue_used(struct engine *e, struct queue *q); /* published, consumed (and 
 void unused_arm(struct engine *e, struct queue *q); /* settings.unused_ms begins to count; no effect during replay */
 void unused_run(struct engine *e);                  /* due at the least key of engine->unused */
 
-/* ---- transact.c: several records, all or nothing; publishing by topic ---- */
+/* ---- arrivals.c: messages that are appended with others, all or nothing ---- */
+struct arrival { /* one place of one message */
+    struct queue *queue;
+    uint64_t seq;
+    uint8_t *record;
+    struct record_view view;
+};
+struct arrivals {
+    struct engine *e;
+    struct arrival *places;
+    uint32_t count, cap;
+    struct append_item *items;
+    uint32_t item_count, item_cap;
+    struct buf made; /* records built here; items point into it only once they are complete */
+};
+void arrivals_init(struct arrivals *a, struct engine *e);
+void arrivals_release(struct arrivals *a);
+/* A message for these queues (not none): gets its seqs. On an error nothing of it is left. */
+broker_error arrivals_add(struct arrivals *a, uint8_t *record, struct queue *const *queues, uint32_t count);
+bool arrivals_add_record(struct arrivals *a, uint8_t type, uint32_t queue, const void *body, size_t len);
+/* Append everything; on an error nothing is left of it. Then each place is known in its queue. */
+broker_error arrivals_commit(struct arrivals *a, enum durability durability, uint64_t *index);
+void arrivals_undo(struct arrivals *a);
+
+/* ---- topic_publish.c ---- */
+/* Where a message goes by its topic: *count of *targets (grown as needed), without queues that know its id; *bound counts
+   these too. An error if one of them cannot take it. */
+broker_error route_message(struct engine *e, const struct record_view *view, struct queue ***targets, uint32_t *cap,
+                           uint32_t *count, uint32_t *bound);
+/* ---- transact.c ---- */
 void transact(struct engine *e, const struct command *c);
 void publish_by_topic(struct engine *e, const struct command *c);
 
+bool replay_has(const struct group *g, uint64_t seq); /* the log told of attempts at it */
+void replay_free(struct group *g);
+bool replay_note(struct group *g, uint64_t seq, uint32_t attempts, uint64_t due_wall_ms, bool rejected);
 /* ---- snapshot.c: engine_snapshot, engine_restore; replay.c: engine_replay, engine_recovered ---- */
 struct reader { /* bytes of a snapshot being read */
     const uint8_t *at;

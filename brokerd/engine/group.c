@@ -53,8 +53,10 @@ struct group *group_add(struct engine *e, struct queue *q, uint32_t id, struct n
     g->cursor = cursor;
     g->floor = cursor - 1;
     seqset_init(&g->settled);
+    seqset_init(&g->passed);
     heap_init(&g->ready);
     heap_init(&g->delayed);
+    TAILQ_INIT(&g->dying);
     TAILQ_INIT(&g->consumers);
     TAILQ_INIT(&g->ready_consumers);
     TAILQ_INIT(&g->blocks);
@@ -69,7 +71,10 @@ struct group *group_add(struct engine *e, struct queue *q, uint32_t id, struct n
 
 static void drop_all_returned(struct engine *e, struct group *g)
 {
-    group_drop_returned(e, g, UINT64_MAX);
+    group_drop_returned(e, g, 1, UINT64_MAX);
+    dying_drop(e, g, 1, UINT64_MAX);
+    keys_free(g);
+    seqset_release(&g->passed);
     heap_release(&g->ready);
     heap_release(&g->delayed);
     heap_remove(&e->delays, &g->delay);
@@ -81,18 +86,16 @@ void group_remove(struct engine *e, struct group *g, broker_error why, const cha
     while ((consumer = TAILQ_FIRST(&g->consumers))) {
         consumer_end(e, consumer, why, text);
     }
-    leases_drop(e, g, UINT64_MAX);
+    leases_drop(e, g, 1, UINT64_MAX);
     drop_all_returned(e, g);
+    lanes_free(g);
+    g->queue->filtered -= g->filter != NULL;
+    filter_free(g->filter);
     seqset_release(&g->settled);
     if (g->dispatching) {
         TAILQ_REMOVE(&e->dispatch, g, in_dispatch);
     }
-    struct replay_entry *r, *next;
-    HASH_ITER(hh, g->replay, r, next)
-    {
-        HASH_DEL(g->replay, r);
-        free(r);
-    }
+    replay_free(g);
     LIST_REMOVE(g, of_queue);
     g->queue->group_count--;
     e->stats.groups--;
@@ -153,6 +156,12 @@ static void newly_settled(struct engine *e, struct group *g, uint64_t first, uin
 
 bool group_settle(struct engine *e, struct group *g, uint64_t first, uint64_t last)
 {
+    if (!seqset_empty(&g->passed)) {
+        seqset_remove(&g->passed, first, last);
+    }
+    if (g->lanes) {
+        lane_remove(g, first, last);
+    }
     for (;;) {
         uint64_t from = group_next_unsettled(g, first);
         if (from > last) {
@@ -186,16 +195,21 @@ static void arm_delay(struct engine *e, struct group *g)
     }
 }
 
-bool group_return(struct engine *e, struct group *g, uint64_t seq, uint32_t attempts, uint64_t due_wall_ms)
+bool group_return(struct engine *e, struct group *g, const struct lease_entry *entry, uint64_t due_wall_ms)
 {
-    if (group_has_settled(g, seq)) {
+    if (group_has_settled(g, entry->seq)) {
+        key_release(e, g, entry->key, entry->seq);
         return true;
     }
     struct returned *r = malloc(sizeof *r);
     if (!r) {
         return false;
     }
-    *r = (struct returned){.seq = seq, .attempts = attempts, .due_wall_ms = due_wall_ms};
+    *r = (struct returned){.seq = entry->seq,
+                           .attempts = entry->attempts,
+                           .key = entry->key,
+                           .priority = specials_priority(g->queue, entry->seq),
+                           .due_wall_ms = due_wall_ms};
     bool pushed;
     if (due_wall_ms > e->now.wall.ms) {
         pushed = heap_push(&g->delayed, &r->node, e->now.mono.ms + (due_wall_ms - e->now.wall.ms));
@@ -205,7 +219,7 @@ bool group_return(struct engine *e, struct group *g, uint64_t seq, uint32_t atte
             pushed = false;
         }
     } else {
-        pushed = heap_push(&g->ready, &r->node, seq);
+        pushed = heap_push(&g->ready, &r->node, returned_key(r));
         group_wake(e, g);
     }
     if (!pushed) {
@@ -214,25 +228,28 @@ bool group_return(struct engine *e, struct group *g, uint64_t seq, uint32_t atte
     return pushed;
 }
 
-void group_drop_returned(struct engine *e, struct group *g, uint64_t last)
+/* Refill the heap, in its own memory, with those outside first..last. */
+static void drop_from(struct engine *e, struct group *g, struct heap *h, uint64_t first, uint64_t last)
 {
-    struct heap_node *n;
-    while ((n = heap_min(&g->ready)) && n->key <= last) {
-        heap_remove(&g->ready, n);
-        free(container_of(n, struct returned, node));
-    }
-    size_t n_delayed = g->delayed.len; /* by due time: refill the heap, in its own memory, with those that stay */
-    g->delayed.len = 0;
-    for (size_t i = 0; i < n_delayed; i++) {
-        n = g->delayed.nodes[i];
-        struct returned *r = container_of(n, struct returned, node);
-        n->slot = 0;
-        if (r->seq <= last) {
+    size_t n = h->len;
+    h->len = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct heap_node *node = h->nodes[i];
+        struct returned *r = container_of(node, struct returned, node);
+        node->slot = 0;
+        if (r->seq >= first && r->seq <= last) {
+            key_release(e, g, r->key, r->seq);
             free(r);
         } else {
-            heap_push(&g->delayed, n, n->key);
+            heap_push(h, node, node->key);
         }
     }
+}
+
+void group_drop_returned(struct engine *e, struct group *g, uint64_t first, uint64_t last)
+{
+    drop_from(e, g, &g->ready, first, last);
+    drop_from(e, g, &g->delayed, first, last);
     arm_delay(e, g);
 }
 
@@ -247,7 +264,8 @@ void group_run_delays(struct engine *e)
             uint64_t due = n->key;
             heap_remove(&g->delayed, n);
             r->due_wall_ms = 0;
-            if (!heap_push(&g->ready, n, r->seq)) { /* no memory: the room in `delayed` is there, try again soon */
+            if (!heap_push(&g->ready, n,
+                           returned_key(r))) { /* no memory: the room in `delayed` is there, try again soon */
                 heap_push(&g->delayed, n, due + 100);
                 break;
             }
@@ -305,12 +323,15 @@ static bool place(struct group *g, uint64_t cursor)
 
 void group_apply_seek(struct engine *e, struct group *g, uint64_t cursor)
 {
-    leases_drop(e, g, UINT64_MAX);
+    leases_drop(e, g, 1, UINT64_MAX);
     drop_all_returned(e, g);
     if (cursor > g->floor + 1) { /* what is jumped over is settled, and may be dead with that */
         group_settle(e, g, g->floor + 1, cursor - 1);
     }
     place(g, cursor);
+    if (!e->replaying) {
+        specials_fill(g);
+    }
     group_wake(e, g);
 }
 

@@ -36,6 +36,7 @@ size_t group_settings_decode(const uint8_t *bytes, size_t len, struct filter **f
 void group_apply_settings(struct engine *e, struct group *g, struct filter *filter, bool single_active)
 {
     if (filter != g->filter) {
+        g->queue->filtered += (filter != NULL) - (g->filter != NULL);
         filter_free(g->filter);
         g->filter = filter;
     }

@@ -3,23 +3,35 @@
 
 #include "engine_internal.h"
 
-bool pending_reserve(struct pending_ring *r)
+static bool ring_reserve(struct pending_ring *r, size_t more)
 {
-    if (r->tail - r->head < r->cap) {
+    size_t n = r->tail - r->head, cap = r->cap ? r->cap : 64;
+    while (cap < n + more) {
+        cap *= 2;
+    }
+    if (cap == r->cap) {
         return true;
     }
-    size_t cap = r->cap ? r->cap * 2 : 64;
     struct pending *items = malloc(cap * sizeof *items);
     if (!items) {
         return false;
     }
-    size_t n = r->tail - r->head;
     for (size_t i = 0; i < n; i++) {
         items[i] = r->items[(r->head + i) & (r->cap - 1)];
     }
     free(r->items);
     *r = (struct pending_ring){.items = items, .head = 0, .tail = n, .cap = cap};
     return true;
+}
+
+bool pending_reserve(struct pending_ring *r)
+{
+    return r->tail - r->head < r->cap || ring_reserve(r, 1);
+}
+
+bool pending_reserve_all(struct engine *e, size_t n)
+{
+    return ring_reserve(&e->written, n) && ring_reserve(&e->synced, n);
 }
 
 static void item_free(struct pending *p)

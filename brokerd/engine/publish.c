@@ -1,196 +1,150 @@
 /*
  * Publishing: the hot path in. A frame's records are all checked first, so that a malformed one refuses the frame and
- * nothing was stored; then each gets its seq and goes to the log.
- *
- * Retries are recognised by (producer, number), after Kafka's idempotent producer: numbers of one producer rise per
- * queue, so what is not above the last is a duplicate, and a few remembered runs tell of which seq. Unlike there, a
- * number may be refused (disk full, too large) while later ones are stored: such holes are remembered, or the retry of a
- * refused message would be taken for a duplicate and lost.
+ * nothing was stored; then each gets its seq and goes to the log. What is more than a body in a queue (times, priority, a
+ * message id, a filter) is noted here too, alike for live messages and for the log's replay.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine_internal.h"
 
-struct producer *producer_find(struct engine *e, uint32_t queue, uint64_t producer)
+#define FAR_MS (100ull * 366 * 86400000) /* how far ahead a time may lie */
+
+/* ---- what a message sets off --------------------------------------------------------------------------------------- */
+
+/* When it expires, by its own time or the queue's; 0: never. */
+static uint64_t expires_at(const struct queue *q, const struct record_view *view)
 {
-    struct producer_key key = {.producer = producer, .queue = queue};
-    struct producer *p;
-    HASH_FIND(hh, e->producers, &key, sizeof key, p);
-    return p;
+    uint64_t own = view->expire_ms, queue = q->settings.ttl_ms ? view->head.time_ms + q->settings.ttl_ms : 0;
+    return !own || (queue && queue < own) ? queue : own;
 }
 
-static void producer_forget(struct engine *e, struct producer *p)
+bool message_prepare(struct engine *e, struct queue *q, const struct record_view *view, uint64_t seq)
 {
-    HASH_DEL(e->producers, p);
-    TAILQ_REMOVE(&e->producers_by_use, p, by_use);
-    free(p->holes);
-    free(p);
+    return !message_is_special(view) || specials_note(e, q, view, seq);
 }
 
-struct producer *producer_make(struct engine *e, uint32_t queue, uint64_t producer)
+void message_undo(struct engine *e, struct queue *q, const struct record_view *view, uint64_t seq)
 {
-    if (HASH_COUNT(e->producers) >= e->options.max_producers) {
-        producer_forget(e, TAILQ_FIRST(&e->producers_by_use));
+    if (message_is_special(view)) {
+        specials_forget(e, q, seq, seq);
     }
-    struct producer *p = calloc(1, sizeof *p);
-    if (!p) {
-        return NULL;
-    }
-    p->key = (struct producer_key){.producer = producer, .queue = queue};
-    HASH_ADD(hh, e->producers, key, sizeof p->key, p);
-    if (!p->hh.tbl) { /* uthash's sign of having had no memory */
-        free(p);
-        return NULL;
-    }
-    p->used_ms = e->now.mono.ms;
-    TAILQ_INSERT_TAIL(&e->producers_by_use, p, by_use);
-    return p;
 }
 
-static void producer_touch(struct engine *e, struct producer *p)
+/* The schedule hears of a message only once it is in the log: what the schedule writes down never speaks of others. */
+static void note_times(struct engine *e, struct queue *q, const struct record_view *view, uint64_t seq)
 {
-    p->used_ms = e->now.mono.ms;
-    TAILQ_REMOVE(&e->producers_by_use, p, by_use);
-    TAILQ_INSERT_TAIL(&e->producers_by_use, p, by_use);
+    uint64_t expires = expires_at(q, view);
+    if (expires) {
+        schedule_add(e, SCHEDULE_EXPIRE, q->id, seq, expires); /* no memory: it stays until it is consumed */
+    }
+    if (view->due_ms > view->head.time_ms && !schedule_add(e, SCHEDULE_DUE, q->id, seq, view->due_ms)) {
+        specials_due(e, q, seq); /* no memory: rather now than never */
+    }
 }
 
-static uint32_t hole_at_or_after(const struct producer *p, uint64_t number)
+void message_arrived(struct engine *e, struct queue *q, const struct record_view *view, uint64_t seq)
 {
-    uint32_t low = 0, high = p->hole_count; /* the first hole whose end is not below number */
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (p->holes[middle].last < number) {
-            low = middle + 1;
+    note_times(e, q, view, seq);
+    q->counters.published++;
+    if (view->message_id && q->settings.dedup_ms) {
+        dedup_note(e, q, view->message_id, view->message_id_len, seq, view->head.time_ms);
+    }
+    if (!q->filtered) {
+        return;
+    }
+    bool wanted = false;
+    struct group *g;
+    LIST_FOREACH(g, &q->groups, of_queue)
+    {
+        if (g->filter && !filter_matches(g->filter, view)) {
+            group_settle(e, g, seq, seq);
         } else {
-            high = middle;
+            wanted = true;
         }
     }
-    return low;
+    if (!wanted && q->settings.retention == BROKER_RETENTION_WORK) {
+        specials_forget(e, q, seq, seq);
+    }
 }
 
-/* false: no memory */
-static bool hole_insert(struct producer *p, uint32_t at, struct producer_hole hole)
+/* ---- what may be stored -------------------------------------------------------------------------------------------- */
+
+void message_accept(struct engine *e, uint8_t *record, struct record_view *view)
 {
-    if (p->hole_count == PRODUCER_HOLES_MAX) {
-        memmove(p->holes, p->holes + 1, --p->hole_count * sizeof *p->holes);
-        at -= at > 0;
+    uint64_t now = e->now.wall.ms;
+    uint8_t *at = record + RECORD_HEAD_BYTES;
+    put_u64(record + 24, now);
+    view->head.time_ms = now;
+    if (view->head.flags & RECORD_HAS_DUE) {
+        view->due_ms += view->head.flags & RECORD_DUE_IS_DELAY ? now : 0;
+        put_u64(at, view->due_ms);
+        at += 8;
     }
-    if (p->hole_count == p->hole_cap) {
-        uint32_t cap = p->hole_cap ? p->hole_cap * 2 : 4;
-        struct producer_hole *holes = realloc(p->holes, cap * sizeof *holes);
-        if (!holes) {
+    if (view->head.flags & RECORD_HAS_EXPIRE) {
+        view->expire_ms += view->head.flags & RECORD_EXPIRE_IS_TTL ? now : 0;
+        put_u64(at, view->expire_ms);
+    }
+    record[9] = view->head.flags &= (uint8_t) ~(RECORD_DUE_IS_DELAY | RECORD_EXPIRE_IS_TTL);
+}
+
+static bool is_too_far(const struct engine *e, uint64_t ms, bool relative)
+{
+    return ms > (relative ? FAR_MS : e->now.wall.ms + FAR_MS);
+}
+
+broker_error message_check(struct engine *e, struct queue *q, const struct record_view *view)
+{
+    uint32_t limit = e->options.max_message_bytes;
+    if (q->settings.max_message_bytes && q->settings.max_message_bytes < limit) {
+        limit = q->settings.max_message_bytes;
+    }
+    if ((uint64_t)view->body_len + view->head.headers_len + view->head.key_len > limit) {
+        return BROKER_TOO_LARGE;
+    }
+    if (view->due_ms | view->expire_ms) {
+        if (is_too_far(e, view->due_ms, view->head.flags & RECORD_DUE_IS_DELAY) ||
+            is_too_far(e, view->expire_ms, view->head.flags & RECORD_EXPIRE_IS_TTL)) {
+            return BROKER_INVALID_ARGUMENT;
+        }
+    }
+    return limits_check(e, q, 1, pad8(view->head.length));
+}
+
+bool frame_is_sound(struct engine *e, const struct command *c, const uint8_t *records, size_t len, bool by_topic)
+{
+    size_t at = 0;
+    for (uint32_t i = 0; at < len; i++) {
+        struct record_view view;
+        const uint8_t *record = records + at;
+        if (record_view_get(record, len - at, &view) || pad8(view.head.length) > len - at ||
+            ((view.head.flags & RECORD_ID_PRODUCER) && (!view.producer || !view.number))) {
+            engine_fail(e, c, BROKER_MALFORMED, 0,
+                        "record %u at offset %zu of the publish is malformed: nothing of this publish was stored", i,
+                        at);
             return false;
         }
-        p->holes = holes;
-        p->hole_cap = cap;
-    }
-    memmove(&p->holes[at + 1], &p->holes[at], (p->hole_count - at) * sizeof *p->holes);
-    p->holes[at] = hole;
-    p->hole_count++;
-    return true;
-}
-
-static void hole_fill(struct producer *p, uint64_t number)
-{
-    uint32_t i = hole_at_or_after(p, number);
-    struct producer_hole *hole = &p->holes[i];
-    if (i == p->hole_count || hole->first > number) {
-        return;
-    }
-    if (hole->first == hole->last) {
-        memmove(hole, hole + 1, (--p->hole_count - i) * sizeof *hole);
-    } else if (number == hole->first) {
-        hole->first++;
-    } else if (number == hole->last) {
-        hole->last--;
-    } else {
-        struct producer_hole upper = {.first = number + 1, .last = hole->last};
-        hole->last = number - 1;
-        hole_insert(p, i + 1, upper);
-    }
-}
-
-bool producer_has(const struct producer *p, uint64_t number)
-{
-    if (number > p->last_number) {
-        return false;
-    }
-    uint32_t i = hole_at_or_after(p, number);
-    return i == p->hole_count || p->holes[i].first > number;
-}
-
-static void producer_note(struct producer *p, uint64_t number, uint64_t seq)
-{
-    struct producer_run *last = &p->runs[(p->next_run + PRODUCER_RUNS - 1) % PRODUCER_RUNS];
-    if (number <= p->last_number) {
-        hole_fill(p, number);
-    } else {
-        if (number > p->last_number + 1) {
-            hole_insert(p, p->hole_count, (struct producer_hole){.first = p->last_number + 1, .last = number - 1});
+        bool routed = view.head.flags & RECORD_BY_TOPIC;
+        if (routed != by_topic ||
+            (view.head.topic_len && !topic_is_valid((const char *)view.topic, view.head.topic_len)) ||
+            (by_topic && !view.head.topic_len)) {
+            engine_fail(e, c, BROKER_INVALID_ARGUMENT, 0,
+                        routed != by_topic
+                            ? "record %u goes by topic and the publish by queue name, or the other way round"
+                            : "the topic of record %u is not valid: 1 to 255 bytes, tokens of A-Z a-z 0-9 _ - "
+                              "separated by dots",
+                        i);
+            return false;
         }
-        p->last_number = number;
+        at += pad8(view.head.length);
     }
-    if (last->count && number == last->number + last->count && seq == last->seq + last->count) {
-        last->count++;
-        return;
+    if (!len) {
+        engine_fail(e, c, BROKER_INVALID_ARGUMENT, 0, "a publish needs at least one message");
     }
-    p->runs[p->next_run] = (struct producer_run){.number = number, .seq = seq, .count = 1};
-    p->next_run = (p->next_run + 1) % PRODUCER_RUNS;
+    return len != 0;
 }
 
-/* The seq that `number` was stored as; 0: not remembered. */
-static uint64_t producer_seq(const struct producer *p, uint64_t number)
-{
-    for (uint32_t i = 0; i < PRODUCER_RUNS; i++) {
-        const struct producer_run *run = &p->runs[i];
-        if (number >= run->number && number - run->number < run->count) {
-            return run->seq + (number - run->number);
-        }
-    }
-    return 0;
-}
-
-void publish_note_producer(struct engine *e, uint32_t queue, uint64_t producer, uint64_t number, uint64_t seq)
-{
-    struct producer *p = producer_find(e, queue, producer);
-    if (!p) {
-        p = producer_make(e, queue, producer);
-    }
-    if (p && !producer_has(p, number)) {
-        producer_note(p, number, seq);
-    }
-}
-
-void producers_expire(struct engine *e)
-{
-    struct producer *p;
-    while ((p = TAILQ_FIRST(&e->producers_by_use)) && p->used_ms + e->options.producer_ttl_ms < e->now.mono.ms) {
-        producer_forget(e, p);
-    }
-}
-
-void producers_forget_queue(struct engine *e, uint32_t queue)
-{
-    struct producer *p = TAILQ_FIRST(&e->producers_by_use);
-    while (p) {
-        struct producer *next = TAILQ_NEXT(p, by_use);
-        if (p->key.queue == queue) {
-            producer_forget(e, p);
-        }
-        p = next;
-    }
-}
-
-void producers_free(struct engine *e)
-{
-    struct producer *p;
-    while ((p = TAILQ_FIRST(&e->producers_by_use))) {
-        producer_forget(e, p);
-    }
-}
-
-/* ---- a publish --------------------------------------------------------------------------------------------------- */
+/* ---- a publish to one queue ------------------------------------------------------------------------------------------ */
 
 struct publishing {
     struct engine *e;
@@ -200,6 +154,7 @@ struct publishing {
     uint64_t last_seq;         /* of it; 0: none */
     enum durability durability;
     uint32_t record; /* index of the current one */
+    bool notes;      /* the queue looks at every message: an expiry, a filter */
     size_t result_count;
 };
 
@@ -233,41 +188,9 @@ static bool note_result(struct publishing *p, broker_error error, uint64_t seq, 
     return true;
 }
 
-static uint32_t limit_of(const struct engine *e, const struct queue *q)
-{
-    uint32_t limit = e->options.max_message_bytes;
-    return q->settings.max_message_bytes && q->settings.max_message_bytes < limit ? q->settings.max_message_bytes
-                                                                                  : limit;
-}
-
-/* Every record of the frame is well-formed and the frame ends with one. Answers if not. */
-static bool frame_is_sound(struct engine *e, const struct command *c)
-{
-    size_t at = 0, len = c->u.publish.len;
-    for (uint32_t i = 0; at < len; i++) {
-        struct record_view view;
-        const uint8_t *record = c->u.publish.records + at;
-        if (record_view_get(record, len - at, &view) || pad8(view.head.length) > len - at ||
-            ((view.head.flags & RECORD_ID_PRODUCER) &&
-             (view.head.id_len != 16 || !get_u64(view.id) || !get_u64(view.id + 8)))) {
-            engine_fail(e, c, BROKER_MALFORMED, 0,
-                        "record %u at offset %zu of the publish is malformed: nothing of this publish was stored", i,
-                        at);
-            return false;
-        }
-        at += pad8(view.head.length);
-    }
-    if (!len) {
-        engine_fail(e, c, BROKER_INVALID_ARGUMENT, 0, "a publish needs at least one message");
-    }
-    return len != 0;
-}
-
 /* Is it a retry? Then its result is noted. `producer` may become NULL (no memory: stored without protection). */
-static bool is_duplicate(struct publishing *p, const uint8_t *id, uint64_t *number)
+static bool is_duplicate(struct publishing *p, uint64_t producer, uint64_t number)
 {
-    uint64_t producer = get_u64(id);
-    *number = get_u64(id + 8);
     if (!p->producer || p->producer->key.producer != producer) {
         p->producer = producer_find(p->e, p->q->id, producer);
         if (!p->producer) {
@@ -276,7 +199,65 @@ static bool is_duplicate(struct publishing *p, const uint8_t *id, uint64_t *numb
             producer_touch(p->e, p->producer);
         }
     }
-    return p->producer && producer_has(p->producer, *number);
+    return p->producer && producer_has(p->producer, number);
+}
+
+/* Was its message id seen within the window? Then its result is noted, and its number counts as stored. */
+static bool is_known_id(struct publishing *p, const struct record_view *view, bool *noted)
+{
+    uint64_t seq = view->message_id && p->q->settings.dedup_ms
+                       ? dedup_find(p->e, p->q, view->message_id, view->message_id_len)
+                       : 0;
+    if (!seq) {
+        return false;
+    }
+    if (view->number && p->producer) {
+        producer_note(p->producer, view->number, seq);
+    }
+    p->q->counters.duplicates++;
+    p->e->stats.duplicates++;
+    *noted = note_result(p, BROKER_OK, seq, true, 0);
+    return true;
+}
+
+static void take_back_result(struct publishing *p)
+{
+    struct publish_result *last = &p->e->results[p->result_count - 1];
+    if (--last->count == 0) {
+        p->result_count--;
+    }
+}
+
+/* Give it its seq, append it. */
+static broker_error store_record(struct publishing *p, uint8_t *record, struct record_view *view)
+{
+    struct engine *e = p->e;
+    struct queue *q = p->q;
+    uint64_t seq = q->next_seq;
+    put_u32(record + 12, q->id);
+    put_u64(record + 16, seq);
+    message_accept(e, record, view);
+    bool more = p->notes || view->head.flags & (RECORD_HAS_DUE | RECORD_HAS_EXPIRE) || view->head.priority ||
+                view->message_id; /* than bytes in a queue */
+    if (more && !message_prepare(e, q, view, seq)) {
+        return BROKER_NO_MEMORY;
+    }
+    broker_error error = e->ops->append(e->store, record, view->head.length, p->durability, &p->index);
+    if (error) {
+        if (more) {
+            message_undo(e, q, view, seq);
+        }
+        return error;
+    }
+    q->next_seq = seq + 1;
+    p->last_seq = seq;
+    q->stored_index = p->index;
+    if (more) {
+        message_arrived(e, q, view, seq);
+    } else {
+        q->counters.published++;
+    }
+    return BROKER_OK;
 }
 
 /* One record. false: it and what follows it are refused for now, with *error (order is kept that way). */
@@ -284,45 +265,68 @@ static bool publish_record(struct publishing *p, uint8_t *record, broker_error *
 {
     struct record_view view;
     record_view_get(record, UINT32_MAX, &view); /* sound: checked before */
-    uint32_t limit = limit_of(p->e, p->q);
-    if ((uint64_t)view.body_len + view.head.headers_len + view.head.key_len > limit) {
-        return note_result(p, BROKER_TOO_LARGE, 0, false, 0) || (*error = BROKER_NO_MEMORY, false);
-    }
-    uint64_t number = 0;
-    bool numbered = view.head.flags & RECORD_ID_PRODUCER;
-    if (numbered && is_duplicate(p, view.id, &number)) {
+    bool noted = true;
+    if (view.producer && is_duplicate(p, view.producer, view.number)) {
         p->e->stats.duplicates++;
-        return note_result(p, BROKER_OK, producer_seq(p->producer, number), true, 0) ||
+        p->q->counters.duplicates++;
+        return note_result(p, BROKER_OK, producer_seq(p->producer, view.number), true, 0) ||
                (*error = BROKER_NO_MEMORY, false);
     }
+    if (is_known_id(p, &view, &noted)) {
+        return noted || (*error = BROKER_NO_MEMORY, false);
+    }
+    *error = message_check(p->e, p->q, &view);
+    if (*error == BROKER_TOO_LARGE || *error == BROKER_INVALID_ARGUMENT) {
+        return note_result(p, *error, 0, false, 0) || (*error = BROKER_NO_MEMORY, false);
+    }
+    if (*error) {
+        return false;
+    }
     uint64_t seq = p->q->next_seq;
-    put_u32(record + 12, p->q->id);
-    put_u64(record + 16, seq);
-    put_u64(record + 24, p->e->now.wall.ms);
     if (!note_result(p, BROKER_OK, seq, false, 0)) {
         *error = BROKER_NO_MEMORY;
         return false;
     }
-    *error = p->e->ops->append(p->e->store, record, view.head.length, p->durability, &p->index);
+    *error = store_record(p, record, &view);
     if (*error) {
-        struct publish_result *last = &p->e->results[p->result_count - 1];
-        if (--last->count == 0) {
-            p->result_count--;
-        }
+        take_back_result(p);
         return *error == BROKER_TOO_LARGE && note_result(p, BROKER_TOO_LARGE, 0, false, 0);
     }
-    p->q->next_seq++;
-    p->last_seq = seq;
-    p->q->stored_index = p->index;
-    if (numbered && p->producer) {
-        producer_note(p->producer, number, seq);
+    if (view.producer && p->producer) {
+        producer_note(p->producer, view.number, seq);
     }
     return true;
 }
 
-static uint32_t retry_after(broker_error error)
+uint32_t publish_retry_ms(broker_error error)
 {
-    return error == BROKER_DISK_FULL ? 1000 : 100;
+    return error == BROKER_DISK_FULL || error == BROKER_QUEUE_FULL ? 1000 : 100;
+}
+
+/* Where visibility in q waits: after what was published to it before. */
+static enum durability await(struct queue *q, struct pending *p, enum durability durability, uint64_t index)
+{
+    if (durability == DURABILITY_SYNCED) {
+        p->index = q->synced_index = index;
+        q->synced_pending++;
+        return durability;
+    }
+    if (q->synced_pending) { /* not visible before what was published earlier */
+        p->index = q->synced_index;
+        p->written_index = index;
+        q->synced_pending++;
+        return DURABILITY_SYNCED;
+    }
+    p->index = index;
+    return durability;
+}
+
+void publish_await(struct engine *e, struct queue *q, uint64_t last_seq, enum durability durability, uint64_t index)
+{
+    struct pending p = {.type = COMMAND_PUBLISH, .queue = q->id, .last_seq = last_seq, .result_count = 1};
+    q->stored_index = index;
+    durability = await(q, &p, durability, index);
+    pending_push(e, durability, &p);
 }
 
 static void answer_later(struct publishing *p, const struct command *c)
@@ -340,21 +344,12 @@ static void answer_later(struct publishing *p, const struct command *c)
         e->results = NULL;
         e->result_cap = 0;
     }
-    enum durability durability = p->durability;
-    if (!p->last_seq) { /* duplicates and refusals only: the first copy may still be on its way to the disk */
+    enum durability durability = DURABILITY_SYNCED;
+    if (p->last_seq) {
+        durability = await(p->q, &pending, p->durability, p->index);
+    } else { /* duplicates and refusals only: the first copy may still be on its way to the disk */
         pending.index = p->q->synced_pending ? p->q->synced_index : 0;
         pending.written_index = p->q->stored_index;
-        durability = DURABILITY_SYNCED;
-    } else if (durability == DURABILITY_SYNCED) {
-        pending.index = p->q->synced_index = p->index;
-        p->q->synced_pending++;
-    } else if (p->q->synced_pending) { /* not visible before what was published earlier */
-        pending.index = p->q->synced_index;
-        pending.written_index = p->index;
-        p->q->synced_pending++;
-        durability = DURABILITY_SYNCED;
-    } else {
-        pending.index = p->index;
     }
     pending_push(e, durability, &pending);
     if (!p->last_seq) {
@@ -364,8 +359,12 @@ static void answer_later(struct publishing *p, const struct command *c)
 
 void publish(struct engine *e, const struct command *c)
 {
+    if (!c->queue.len) {
+        publish_by_topic(e, c);
+        return;
+    }
     struct queue *q = queue_of(e, c);
-    if (!q || !frame_is_sound(e, c)) {
+    if (!q || !frame_is_sound(e, c, c->u.publish.records, c->u.publish.len, false)) {
         return;
     }
     if (!pending_reserve(&e->written) || !pending_reserve(&e->synced)) {
@@ -373,7 +372,9 @@ void publish(struct engine *e, const struct command *c)
         return;
     }
     broker_sync sync = c->u.publish.sync == BROKER_SYNC_DEFAULT ? q->settings.sync : c->u.publish.sync;
-    struct publishing p = {.e = e, .q = q, .durability = sync_durability(sync)};
+    struct publishing p = {
+        .e = e, .q = q, .durability = sync_durability(sync), .notes = q->settings.ttl_ms || q->filtered};
+    queue_used(e, q);
     broker_error error = BROKER_OK;
     uint64_t before = q->next_seq;
     size_t at = 0;
@@ -383,7 +384,7 @@ void publish(struct engine *e, const struct command *c)
     }
     e->stats.published += q->next_seq - before;
     for (; at < c->u.publish.len; at += record_padded(c->u.publish.records + at)) {
-        if (!note_result(&p, error, 0, false, retry_after(error))) {
+        if (!note_result(&p, error, 0, false, publish_retry_ms(error))) {
             break;
         }
         p.record++;
@@ -396,4 +397,8 @@ void publish(struct engine *e, const struct command *c)
         queue_arm_trim(e, q, e->now.mono.ms + TRIM_PAUSE_MS);
     }
     answer_later(&p, c);
+    limits_enforce(e, q);
+    if (q->settings.compact) {
+        compact_note(e, q);
+    }
 }

@@ -38,6 +38,7 @@ struct queue *queue_add(struct engine *e, uint32_t id, struct name name)
     q->id = id;
     q->next_seq = 1;
     q->used_ms = e->now.mono.ms;
+    q->replaying = e->replaying;
     settings_default(e, &q->settings);
     seqset_init(&q->gone);
     seqset_init(&q->expired);
@@ -75,6 +76,7 @@ void queue_remove(struct engine *e, struct queue *q)
     topics_forget_queue(e, q);
     dedup_free(e, q);
     compact_free(e, q);
+    specials_forget(e, q, 1, UINT64_MAX); /* they are counted */
     specials_free(q);
     HASH_DELETE(by_id, e->by_id, q);
     HASH_DELETE(by_name, e->by_name, q);
@@ -186,6 +188,10 @@ void queue_report_dead(struct engine *e, struct queue *q, uint64_t first, uint64
 void engine_live(const struct engine *e, uint32_t queue, uint64_t first, uint64_t last,
                  void (*fn)(void *arg, uint64_t first, uint64_t last), void *arg)
 {
+    if (queue == SCHEDULE_QUEUE) {
+        schedule_live(e, first, last, fn, arg);
+        return;
+    }
     const struct queue *q = queue_by_id(e, queue);
     while (q && first <= last) {
         uint64_t dead_first, dead_end;
@@ -349,15 +355,37 @@ void queue_apply_delete(struct engine *e, struct queue *q)
     queue_remove(e, q);
 }
 
-void queue_apply_purge(struct engine *e, struct queue *q, uint64_t last)
+/* first..last go from g, whatever they were doing there. */
+static void remove_from_group(struct engine *e, struct group *g, uint64_t first, uint64_t last)
+{
+    if (g->leased) {
+        leases_drop(e, g, first, last);
+    }
+    if (g->ready.len || g->delayed.len) {
+        group_drop_returned(e, g, first, last);
+    }
+    dying_drop(e, g, first, last);
+    group_settle(e, g, first, last);
+    keys_drop(e, g, first, last);
+}
+
+static void remove_from_all(struct engine *e, struct queue *q, uint64_t first, uint64_t last)
 {
     struct group *g;
     LIST_FOREACH(g, &q->groups, of_queue)
     {
-        leases_drop(e, g, last);
-        group_drop_returned(e, g, last);
-        group_settle(e, g, g->floor + 1, last);
+        remove_from_group(e, g, first, last);
     }
+    specials_forget(e, q, first, last);
+    seqset_remove(&q->expired, first, last);
+}
+
+void queue_apply_purge(struct engine *e, struct queue *q, uint64_t last)
+{
+    if (!last) {
+        return;
+    }
+    remove_from_all(e, q, 1, last);
     if (q->settings.retention == BROKER_RETENTION_LOG) {
         queue_apply_trim(e, q, last);
     }
@@ -373,11 +401,55 @@ void queue_apply_trim(struct engine *e, struct queue *q, uint64_t last)
     seqset_drop_to(&q->gone, last);
     struct group *g;
     LIST_FOREACH(g, &q->groups, of_queue)
-    {
-        group_drop_returned(e, g, last);
+    { /* what is leased stays so: it was handed out while it was there */
+        group_drop_returned(e, g, 1, last);
+        dying_drop(e, g, 1, last);
         if (g->floor < last) {
             group_settle(e, g, g->floor + 1, last);
         }
+        keys_drop(e, g, 1, last);
+    }
+    specials_forget(e, q, 1, last);
+    seqset_remove(&q->expired, 1, last);
+}
+
+/* Log retention lets single messages go: remembered, for its rule does not say so. */
+static void log_gone(struct engine *e, struct queue *q, uint64_t first, uint64_t last)
+{
+    first = first > q->trimmed ? first : q->trimmed + 1;
+    if (q->settings.retention == BROKER_RETENTION_LOG && first <= last) {
+        queue_report_dead(e, q, first, last);
+        seqset_add(&q->gone, first, last);
+    }
+}
+
+void queue_apply_delete_range(struct engine *e, struct queue *q, uint64_t first, uint64_t last)
+{
+    log_gone(e, q, first, last);
+    remove_from_all(e, q, first, last);
+}
+
+void queue_apply_expire_range(struct engine *e, struct queue *q, uint64_t first, uint64_t last)
+{
+    for (uint64_t seq = first; seq <= last; seq++) {
+        bool held = false;
+        struct group *g;
+        LIST_FOREACH(g, &q->groups, of_queue)
+        {
+            if (group_holds(g, seq)) {
+                held = true;
+            } else if (!group_has_settled(g, seq)) {
+                group_settle(e, g, seq, seq);
+                keys_drop(e, g, seq, seq);
+            }
+        }
+        if (held) { /* gone for that group when it comes back */
+            seqset_add(&q->expired, seq, seq);
+            continue;
+        }
+        log_gone(e, q, seq, seq);
+        specials_forget(e, q, seq, seq);
+        seqset_remove(&q->expired, seq, seq);
     }
 }
 

@@ -54,7 +54,7 @@ bool specials_note(struct engine *e, struct queue *q, const struct record_view *
     }
     bool waits = view->due_ms > view->head.time_ms;
     if ((priority && !seqset_add(&s->by_priority[priority], seq, seq)) ||
-        (waits && (!seqset_add(&s->waiting, seq, seq) || !schedule_add(e, SCHEDULE_DUE, q->id, seq, view->due_ms)))) {
+        (waits && !seqset_add(&s->waiting, seq, seq))) {
         seqset_remove(&s->all, seq, seq);
         seqset_remove(&s->by_priority[priority], seq, seq);
         seqset_remove(&s->waiting, seq, seq);
@@ -275,7 +275,7 @@ bool schedule_wanted(const struct engine *e, enum schedule_kind kind, uint32_t q
     return is_waiting(q, seq) && (!r || r->due_ms == at_wall_ms);
 }
 
-static void became_due(struct engine *e, struct queue *q, uint64_t seq)
+void specials_due(struct engine *e, struct queue *q, uint64_t seq)
 {
     struct rescheduled *r = rescheduled_find(q->specials, seq);
     if (r) {
@@ -294,7 +294,7 @@ static void became_expired(struct engine *e, struct queue *q, uint64_t seq)
         schedule_add(e, SCHEDULE_EXPIRE, q->id, seq, e->now.wall.ms + 1000); /* no memory: later */
         return;
     }
-    q->expire_at = seq < q->expire_at || !q->is_expiring ? seq : q->expire_at;
+    q->expire_at = seq < q->expire_at ? seq : q->expire_at;
     expiring_wake(e, q);
 }
 
@@ -303,7 +303,7 @@ void schedule_fired(struct engine *e, enum schedule_kind kind, uint32_t queue, u
     if (schedule_wanted(e, kind, queue, seq, at_wall_ms)) {
         struct queue *q = queue_by_id(e, queue);
         if (kind == SCHEDULE_DUE) {
-            became_due(e, q, seq);
+            specials_due(e, q, seq);
         } else if (seq < q->next_seq) {
             became_expired(e, q, seq);
         }
@@ -347,16 +347,15 @@ void reschedule(struct engine *e, const struct command *c)
     due = due > e->now.wall.ms ? due : e->now.wall.ms;
     uint8_t body[8];
     put_u64(body, due);
-    broker_error error = BROKER_NO_MEMORY;
-    if (pending_reserve(&e->synced) && schedule_add(e, SCHEDULE_DUE, q->id, seq, due)) {
-        error = engine_append(e, RECORD_RESCHEDULE, q->id, seq, body, sizeof body, DURABILITY_SYNCED, &index);
-    }
-    if (!error && !apply_reschedule(e, q, seq, due)) {
-        became_due(e, q, seq); /* no memory to remember the new time: rather now than never */
-    }
+    broker_error error = pending_reserve(&e->synced) ? engine_append(e, RECORD_RESCHEDULE, q->id, seq, body,
+                                                                     sizeof body, DURABILITY_SYNCED, &index)
+                                                     : BROKER_NO_MEMORY;
     if (error) {
         engine_append_failed(e, c, error);
         return;
+    }
+    if (!schedule_add(e, SCHEDULE_DUE, q->id, seq, due) || !apply_reschedule(e, q, seq, due)) {
+        specials_due(e, q, seq); /* no memory: rather now than never */
     }
     pending_push(e, DURABILITY_SYNCED, &(struct pending){.index = index, .token = c->token, .type = c->type});
 }

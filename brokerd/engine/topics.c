@@ -1,9 +1,10 @@
 /*
  * Which queues a topic leads to: a trie over the tokens of the patterns, as in NATS's sublist.
  *
- * Every node stands for a beginning of patterns. The children of a node are found by token, '*' has a place of its own. `here` are
- * the queues bound with the pattern that ends at the node, `rest` those whose pattern goes on with '>'. A topic walks only
- * nodes whose tokens match its own, so a look-up costs what matches, whatever else is bound.
+ * Every node stands for a beginning of patterns. A child is found by its parent and token in one table for all (a table
+ * for each node would cost more than all the rest), '*' has a place of its own. `here` are the queues bound with the pattern
+ * that ends at the node, `rest` those whose pattern goes on with '>'. A topic walks only nodes whose tokens match its own, so
+ * a look-up costs what matches, whatever else is bound.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,17 +17,19 @@ struct queue_list { /* rising by id, distinct */
 };
 
 struct node {
-    struct node *parent;
-    struct node *children; /* by token; '*' is not among them */
-    struct node *any;      /* '*' */
+    struct node *parent, *any; /* any: the child '*', which is not in the table */
+    uint32_t children;         /* in the table */
     struct queue_list here, rest;
-    UT_hash_handle hh;
-    uint8_t token_len;
-    char token[];
+    UT_hash_handle hh; /* topics->nodes, but not the root and the '*' */
+    uint16_t key_len;
+    char key[]; /* struct node *parent, token */
 };
+
+enum { KEY_MAX = sizeof(struct node *) + TOPIC_MAX_BYTES };
 
 struct topics {
     struct node *root;
+    struct node *nodes;
     struct queue **found; /* of the last match */
     uint32_t found_count, found_cap;
 };
@@ -86,34 +89,21 @@ static void list_remove(struct queue_list *l, const struct queue *q)
 
 /* ---- nodes ----------------------------------------------------------------------------------------------------------- */
 
-static struct node *node_new(struct node *parent, const char *token, size_t len)
+static size_t key_of(const struct node *parent, const char *token, size_t len, char key[KEY_MAX])
 {
-    struct node *n = calloc(1, sizeof *n + len + 1);
-    if (n) {
-        n->parent = parent;
-        n->token_len = (uint8_t)len;
-        if (len) {
-            memcpy(n->token, token, len);
-        }
-    }
-    return n;
+    memcpy(key, &parent, sizeof parent);
+    memcpy(key + sizeof parent, token, len);
+    return sizeof parent + len;
 }
 
-static void node_free(struct node *n) /* and all below: as deep as topics have tokens */
+static struct node *node_child(const struct topics *t, const struct node *n, const char *token, size_t len)
 {
-    struct node *child, *next;
-    if (!n) {
-        return;
+    char key[KEY_MAX];
+    struct node *child = NULL;
+    if (n->children) {
+        HASH_FIND(hh, t->nodes, key, key_of(n, token, len, key), child);
     }
-    HASH_ITER(hh, n->children, child, next)
-    {
-        HASH_DEL(n->children, child);
-        node_free(child);
-    }
-    node_free(n->any);
-    free(n->here.queues);
-    free(n->rest.queues);
-    free(n);
+    return child;
 }
 
 static bool is_any(const char *token, size_t len)
@@ -121,47 +111,42 @@ static bool is_any(const char *token, size_t len)
     return len == 1 && token[0] == '*';
 }
 
-static struct node *node_child(const struct node *n, const char *token, size_t len)
+static struct node *node_make_child(struct topics *t, struct node *n, const char *token, size_t len)
 {
-    struct node *child;
-    if (is_any(token, len)) {
-        return n->any;
-    }
-    HASH_FIND(hh, n->children, token, len, child);
-    return child;
-}
-
-static struct node *node_make_child(struct node *n, const char *token, size_t len)
-{
-    struct node *child = node_child(n, token, len);
+    bool any = is_any(token, len);
+    struct node *child = any ? n->any : node_child(t, n, token, len);
     if (child) {
         return child;
     }
-    child = node_new(n, token, len);
+    child = calloc(1, sizeof *child + sizeof n + len);
     if (!child) {
         return NULL;
     }
-    if (is_any(token, len)) {
+    child->parent = n;
+    if (any) {
         n->any = child;
         return child;
     }
-    HASH_ADD_KEYPTR(hh, n->children, child->token, len, child);
+    child->key_len = (uint16_t)key_of(n, token, len, child->key);
+    HASH_ADD_KEYPTR(hh, t->nodes, child->key, child->key_len, child);
     if (!child->hh.tbl) {
         free(child);
         return NULL;
     }
+    n->children++;
     return child;
 }
 
 /* Free n, and those above it, as far as nothing hangs on them. */
-static void node_prune(struct node *n)
+static void node_prune(struct topics *t, struct node *n)
 {
     while (n->parent && !n->children && !n->any && !n->here.count && !n->rest.count) {
         struct node *parent = n->parent;
         if (parent->any == n) {
             parent->any = NULL;
         } else {
-            HASH_DEL(parent->children, n);
+            HASH_DEL(t->nodes, n);
+            parent->children--;
         }
         free(n);
         n = parent;
@@ -184,7 +169,10 @@ static struct queue_list *walk(struct topics *t, const char *pattern, size_t len
         if (n == 1 && pattern[at] == '>') {
             return &(*end)->rest;
         }
-        struct node *next = make ? node_make_child(*end, pattern + at, n) : node_child(*end, pattern + at, n);
+        bool any = !make && is_any(pattern + at, n);
+        struct node *next = make  ? node_make_child(t, *end, pattern + at, n)
+                            : any ? (*end)->any
+                                  : node_child(t, *end, pattern + at, n);
         if (!next) {
             return NULL;
         }
@@ -197,7 +185,7 @@ static struct queue_list *walk(struct topics *t, const char *pattern, size_t len
 struct topics *topics_new(void)
 {
     struct topics *t = calloc(1, sizeof *t);
-    if (t && !(t->root = node_new(NULL, NULL, 0))) {
+    if (t && !(t->root = calloc(1, sizeof *t->root))) {
         free(t);
         return NULL;
     }
@@ -207,7 +195,10 @@ struct topics *topics_new(void)
 void topics_free(struct topics *t)
 {
     if (t) {
-        node_free(t->root);
+        assert(!t->nodes && !t->root->any); /* the queues went before, and their bindings with them */
+        free(t->root->here.queues);
+        free(t->root->rest.queues);
+        free(t->root);
         free(t->found);
         free(t);
     }
@@ -242,7 +233,7 @@ bool topics_bind(struct engine *e, struct queue *q, const char *pattern, size_t 
     struct binding *b = l ? malloc(sizeof *b + len + 1) : NULL;
     if (!b || !list_add(l, q)) {
         free(b);
-        node_prune(end);
+        node_prune(e->topics, end);
         return false;
     }
     memcpy(b->pattern, pattern, len);
@@ -258,7 +249,7 @@ static void unbind(struct engine *e, struct queue *q, struct binding *b)
     struct queue_list *l = walk(e->topics, b->pattern, strlen(b->pattern), false, &end);
     assert(l && list_has(l, q));
     list_remove(l, q);
-    node_prune(end);
+    node_prune(e->topics, end);
     LIST_REMOVE(b, of_queue);
     q->binding_count--;
     free(b);
@@ -307,10 +298,7 @@ static bool match(struct topics *t, const struct node *n, const char *topic, siz
         return take_list(t, &n->here);
     }
     size_t token = token_at(topic, len, at);
-    const struct node *child = NULL;
-    if (n->children) {
-        HASH_FIND(hh, n->children, topic + at, token, child);
-    }
+    const struct node *child = node_child(t, n, topic + at, token);
     return take_list(t, &n->rest) && (!child || match(t, child, topic, len, at + token + 1)) &&
            (!n->any || match(t, n->any, topic, len, at + token + 1));
 }

@@ -205,20 +205,23 @@ static struct route route_before(const struct append_item *items, uint32_t i)
     return i ? route_get(items[i - 1].record, items[i - 1].length) : (struct route){0, NULL};
 }
 
-/* Their bytes, and the places of messages among them. */
-static void measure(const struct append_item *items, uint32_t count, uint64_t *bytes, uint64_t *places)
+/* Their bytes, and the places of messages among them. false: a route leads nowhere, and no start would take the batch. */
+static bool measure(const struct append_item *items, uint32_t count, uint64_t *bytes, uint64_t *places)
 {
     *bytes = *places = 0;
     for (uint32_t i = 0; i < count; i++) {
         const uint8_t *record = items[i].record;
         assert(items[i].length >= RECORD_HEAD_BYTES && items[i].length <= RECORD_MAX_BYTES);
-        assert(record_type_of(record) != RECORD_ROUTE ||
-               (i + 1 < count && record_type_of(items[i + 1].record) == RECORD_MESSAGE &&
-                route_get(record, items[i].length).n));
         *bytes += pad8(items[i].length);
         if (record_type_of(record) == RECORD_MESSAGE)
             *places += 1 + (uint64_t)route_before(items, i).n;
+        if (record_type_of(record) != RECORD_ROUTE)
+            continue;
+        if (route_get(record, items[i].length).n == 0 || i + 1 == count ||
+            record_type_of(items[i + 1].record) != RECORD_MESSAGE)
+            return false;
     }
+    return true;
 }
 
 static bool index_all(struct store *s, const struct append_item *items, uint32_t count)
@@ -258,7 +261,8 @@ broker_error log_append_all(struct store *s, const struct append_item *items, ui
 {
     uint64_t bytes, places;
     assert(s->open && count);
-    measure(items, count, &bytes, &places);
+    if (!measure(items, count, &bytes, &places))
+        return BROKER_INTERNAL;
     broker_error error = places > UINT32_MAX ? BROKER_TOO_LARGE : refuse(s, bytes, (uint32_t)places);
     if (!error)
         error = make_room(s, bytes, (uint32_t)places);

@@ -292,6 +292,59 @@ static void damage_of_routed_messages(void **state)
     rig_release(&r);
 }
 
+static void route_that_leads_nowhere_is_refused(void **state)
+{
+    struct rig r;
+    uint8_t route[RECORD_HEAD_BYTES + 8 + ROUTE_PLACE_BYTES] = {0}, message[128];
+    uint64_t index;
+    rig_init(&r, NULL);
+    rig_must_open(&r);
+    record_head_put(route, &(struct record_head){.length = sizeof route, .type = RECORD_ROUTE});
+    put_u32(route + RECORD_HEAD_BYTES, 1);
+    put_u32(route + RECORD_HEAD_BYTES + 8, 2);
+    put_u64(route + RECORD_HEAD_BYTES + 16, 1);
+    uint32_t length = rig_record(message, sizeof message, 1, 1, 0, 10);
+    struct append_item items[] = {{message, length}, {route, sizeof route}};
+    assert_int_equal(store_engine_ops.append_all(r.store, items, 2, DURABILITY_SYNCED, &index), BROKER_INTERNAL);
+    put_u32(route + RECORD_HEAD_BYTES, 2);
+    items[0] = (struct append_item){route, sizeof route};
+    items[1] = (struct append_item){message, length};
+    assert_int_equal(store_engine_ops.append_all(r.store, items, 2, DURABILITY_SYNCED, &index), BROKER_INTERNAL);
+    usage_is(&r, 1, 0);
+    rig_idle(&r);
+    rig_release(&r);
+}
+
+/* A start that refuses the log says of each queue what it would lose. */
+static void start_names_each_queue(void **state)
+{
+    struct rig r;
+    struct batch_head head;
+    rig_init(&r, NULL);
+    rig_must_open(&r);
+    publish_routed_many(&r, 5);
+    rig_publish_many(&r, 2, 5);
+    rig_wait(&r, 200);
+    rig_drop(&r);
+    struct test_file *f = test_disk_find(r.disk, "segment-0000000001.log");
+    uint64_t at = SEGMENT_DATA_START;
+    while (batch_head_get(f->bytes + at, 1, &head) && head.count == 0)
+        at += head.length;
+    uint64_t route = at + BATCH_HEAD_BYTES, message = route + record_padded(f->bytes + route);
+    for (int i = 0; i < 2; i++) {
+        uint8_t *byte = f->bytes + (i ? route + 20 : message + 60);
+        *byte ^= 1;
+        assert_int_equal(rig_open(&r), BROKER_DAMAGED);
+        assert_true(i == 1 || strstr(r.report, "is message 1 of queue 1"));
+        assert_non_null(strstr(r.report, "is message 1 of queue 2"));
+        assert_non_null(strstr(r.report, "is message 1 of queue 3"));
+        rig_drop(&r);
+        *byte ^= 1;
+    }
+    rig_must_open(&r);
+    rig_release(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +357,8 @@ int main(void)
         cmocka_unit_test(last_place_frees_the_segment),
         cmocka_unit_test(cleaner_moves_each_place),
         cmocka_unit_test(damage_of_routed_messages),
+        cmocka_unit_test(route_that_leads_nowhere_is_refused),
+        cmocka_unit_test(start_names_each_queue),
     };
     return cmocka_run_group_tests_name("store batches", tests, NULL, NULL);
 }

@@ -127,7 +127,7 @@ def test_redrive_to_another_queue(c):
 def test_none_yet(c):
     c.create()
     assert c.dead("q") == []
-    c.refused("QUEUE_NOT_FOUND", "dead", "redrive", "q")
+    c.refused("MESSAGE_NOT_FOUND", "dead", "redrive", "q")
     c.refused("QUEUE_NOT_FOUND", "dead", "list", "nobody")
 
 

@@ -1,0 +1,320 @@
+/* Each allocation fails once in turn: the command says so, nothing of it is left, and the next try succeeds. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine_internal.h"
+#include "test_store.h"
+
+enum { TRIES_MAX = 1000 };
+
+/* ---- the linker leads the engine's allocations here (--wrap) ----------------------------------------------------------- */
+
+static uint64_t calls, fail_at; /* fail_at 0: none fails */
+
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+char *__wrap_strdup(const char *s);
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+char *__real_strdup(const char *s);
+
+static bool fails(void)
+{
+    return fail_at && ++calls == fail_at;
+}
+
+void *__wrap_malloc(size_t n)
+{
+    return fails() ? NULL : __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    return fails() ? NULL : __real_realloc(p, n);
+}
+
+char *__wrap_strdup(const char *s)
+{
+    return fails() ? NULL : __real_strdup(s);
+}
+
+static void fail_nth(uint64_t n)
+{
+    calls = 0;
+    fail_at = n;
+}
+
+/* ---- an engine whose store never lacks memory --------------------------------------------------------------------------- */
+
+struct fixture {
+    struct engine *e;
+    struct test_store store;
+    struct store_ops ops;
+    struct now now;
+    broker_error error;
+    uint32_t completions;
+    broker_queue_info queue;
+    size_t bindings, groups, filters;
+};
+
+static broker_error careful_append(void *store, const uint8_t *record, uint32_t length, enum durability durability,
+                                   uint64_t *index)
+{
+    uint64_t at = fail_at;
+    fail_at = 0;
+    broker_error error = test_store_ops.append(store, record, length, durability, index);
+    fail_at = at;
+    return error;
+}
+
+static void on_complete(void *sink, const struct completion *c)
+{
+    struct fixture *f = sink;
+    f->completions++;
+    f->error = c->error;
+    if (c->type == COMMAND_QUEUE_DESCRIBE && !c->error) {
+        f->queue = *c->u.describe.queue;
+        f->bindings = c->u.describe.binding_count;
+        f->groups = c->u.describe.group_count;
+        f->filters = 0;
+        for (size_t i = 0; i < f->groups; i++) {
+            f->filters += c->u.describe.groups[i].settings.filter.key != NULL;
+        }
+    }
+}
+
+static bool on_deliver(void *sink, const struct delivery *d)
+{
+    return true;
+}
+
+static void on_ended(void *sink, struct token token, broker_error error, const char *text) {}
+
+static const struct sink_ops SINK = {.complete = on_complete, .deliver = on_deliver, .ended = on_ended};
+
+static void start(struct fixture *f)
+{
+    const char *text = "";
+    f->ops = test_store_ops;
+    f->ops.append = careful_append;
+    f->e = engine_new(&(struct engine_options){0}, &f->ops, &f->store, &SINK, f);
+    assert_non_null(f->e);
+    for (size_t i = 0; i < f->store.count; i++) {
+        assert_int_equal(engine_replay(f->e, f->store.records[i].bytes, &text), BROKER_OK);
+    }
+    engine_recovered(f->e, f->now, 1);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    f->now = (struct now){.mono = {1000}, .wall = {1700000000000}};
+    test_store_init(&f->store);
+    start(f);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    engine_free(f->e);
+    test_store_release(&f->store);
+    free(f);
+    return 0;
+}
+
+static struct name named(const char *s)
+{
+    return (struct name){.bytes = s, .len = strlen(s)};
+}
+
+static broker_error command(struct fixture *f, struct command c)
+{
+    uint32_t before = f->completions;
+    c.token = (struct token){.conn = 1, .correlation = 1};
+    c.queue = named("q");
+    engine_submit(f->e, f->now, &c);
+    engine_committed(f->e, f->now, f->store.count, f->store.count);
+    fail_at = 0;
+    engine_tick(f->e, f->now);
+    assert_int_equal(f->completions, before + 1);
+    return f->error;
+}
+
+struct seen {
+    broker_error error;
+    uint64_t max_messages;
+    size_t bindings, groups, filters;
+};
+
+static struct seen look(struct fixture *f)
+{
+    fail_at = 0;
+    struct seen s = {.error = command(f, (struct command){.type = COMMAND_QUEUE_DESCRIBE})};
+    if (!s.error) {
+        s.max_messages = f->queue.settings.max_messages;
+        s.bindings = f->bindings;
+        s.groups = f->groups;
+        s.filters = f->filters;
+    }
+    return s;
+}
+
+static void check_same(struct seen a, struct seen b)
+{
+    assert_int_equal(a.error, b.error);
+    assert_int_equal(a.max_messages, b.max_messages);
+    assert_int_equal(a.bindings, b.bindings);
+    assert_int_equal(a.groups, b.groups);
+    assert_int_equal(a.filters, b.filters);
+}
+
+/* Until it succeeds, with another allocation failing each time. What the log says is what is in memory. */
+static void until_it_succeeds(struct fixture *f, struct command c)
+{
+    struct seen before = look(f);
+    for (uint32_t n = 1; n < TRIES_MAX; n++) {
+        size_t stored = f->store.count;
+        fail_nth(n);
+        broker_error error = command(f, c);
+        if (!error) {
+            assert_true(n > 1); /* something did fail */
+            struct seen after = look(f);
+            engine_free(f->e);
+            start(f);
+            check_same(look(f), after);
+            return;
+        }
+        assert_int_equal(error, BROKER_NO_MEMORY);
+        assert_int_equal(f->store.count, stored);
+        check_same(look(f), before);
+    }
+    fail_msg("it never succeeds");
+}
+
+static void test_commands(void **state)
+{
+    struct fixture *f = *state;
+    broker_queue_settings s = {
+        .set = BROKER_SET_MAX_MESSAGES | BROKER_SET_DEAD_LETTER, .max_messages = 7, .dead_letter = "dead"};
+    struct command c = {.type = COMMAND_QUEUE_CREATE};
+    c.u.queue.settings = &s;
+    until_it_succeeds(f, c);
+    assert_int_equal(look(f).max_messages, 7);
+    s.max_messages = 8;
+    s.dead_letter = "other";
+    c.type = COMMAND_QUEUE_ALTER;
+    until_it_succeeds(f, c);
+    assert_int_equal(look(f).max_messages, 8);
+    c = (struct command){.type = COMMAND_BIND};
+    c.u.bind.pattern = named("a.*.c.>");
+    until_it_succeeds(f, c);
+    assert_int_equal(look(f).bindings, 1);
+    c.type = COMMAND_UNBIND;
+    until_it_succeeds(f, c);
+    assert_int_equal(look(f).bindings, 0);
+    broker_group_settings gs = {.set = BROKER_GROUP_SET_FILTER, .filter = {.key = "k"}};
+    c = (struct command){.type = COMMAND_GROUP_CREATE, .group = named("g")};
+    c.u.group.settings = &gs;
+    until_it_succeeds(f, c);
+    assert_int_equal(look(f).groups, 2);
+    assert_int_equal(look(f).filters, 1);
+    c.type = COMMAND_GROUP_ALTER;
+    c.group = named("default");
+    until_it_succeeds(f, c);
+    assert_int_equal(look(f).filters, 2);
+    c.type = COMMAND_GROUP_DELETE;
+    until_it_succeeds(f, c);
+    assert_int_equal(look(f).groups, 1);
+    until_it_succeeds(f, (struct command){.type = COMMAND_QUEUE_DELETE});
+    assert_int_equal(look(f).error, BROKER_QUEUE_NOT_FOUND);
+}
+
+/* ---- rooms on their own --------------------------------------------------------------------------------------------------- */
+
+static uint32_t matches(struct engine *e, const char *topic)
+{
+    struct queue *const *queues;
+    uint32_t count;
+    assert_true(topics_match(e, topic, strlen(topic), &queues, &count));
+    return count;
+}
+
+static void test_topics(void **state)
+{
+    struct fixture *f = *state;
+    struct engine *e = f->e;
+    struct queue *q = calloc(1, sizeof *q + 1), *other = calloc(1, sizeof *q + 1);
+    q->id = 1;
+    other->id = 2;
+    assert_true(topics_bind(e, other, "a.b", 3));
+    uint32_t n = 1;
+    for (bool bound = false; !bound && n < TRIES_MAX; n++) {
+        fail_nth(n);
+        bound = topics_bind(e, q, "a.b.*.>", 7);
+        fail_at = 0;
+        assert_int_equal(topics_has(q, "a.b.*.>", 7), bound);
+        assert_int_equal(q->binding_count, bound);
+        assert_int_equal(matches(e, "a.b.c.d.e"), bound);
+        assert_int_equal(matches(e, "a.b"), 1);
+    }
+    assert_true(n > 4);
+    for (uint32_t i = 0; i < 20; i++) { /* the answer's array has to grow for them */
+        char pattern[8];
+        snprintf(pattern, sizeof pattern, "*.%c.>", 'a' + (int)i);
+        assert_true(topics_bind(e, q, pattern, strlen(pattern)));
+    }
+    topics_forget_queue(e, q);
+    topics_forget_queue(e, other);
+    free(q);
+    free(other);
+}
+
+static void test_message_ids(void **state)
+{
+    struct fixture *f = *state;
+    struct engine *e = f->e;
+    struct queue *q = calloc(1, sizeof *q + 1);
+    q->settings.dedup_ms = 1000;
+    q->settings.dedup_count = 1000;
+    uint64_t forgotten = 0;
+    for (uint64_t id = 1; id < 300; id++) {
+        fail_nth(1 + id % 7);
+        dedup_note(e, q, (const uint8_t *)&id, sizeof id, id, e->now.wall.ms);
+        fail_at = 0;
+        uint64_t seq = dedup_find(e, q, (const uint8_t *)&id, sizeof id);
+        assert_true(seq == id || seq == 0);
+        forgotten += seq == 0;
+        dedup_note(e, q, (const uint8_t *)&id, sizeof id, id, e->now.wall.ms); /* as after a publish of it again */
+        assert_int_equal(dedup_find(e, q, (const uint8_t *)&id, sizeof id), id);
+    }
+    assert_true(forgotten > 20);
+    e->now.mono.ms += 1000000;
+    e->now.wall.ms += 1000000;
+    while (q->dedup) {
+        dedup_expire(e);
+    }
+    free(q);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_commands, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_topics, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_message_ids, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
