@@ -95,7 +95,7 @@ static void some_features(struct history *h, broker_queue_settings *s)
     }
 }
 
-static broker_queue_settings some_settings(struct history *h)
+static broker_queue_settings some_settings(struct history *h, uint32_t queue)
 {
     struct rng *rng = rng_of(h);
     broker_queue_settings s = {.size = sizeof(s)};
@@ -116,6 +116,8 @@ static broker_queue_settings some_settings(struct history *h)
         s.log_max_age_ms = rng_between(rng, 1000, 60000);
     }
     some_features(h, &s);
+    if (s.dead_letter && strcmp(s.dead_letter, model_of(h)->queues[queue].name) == 0)
+        s.dead_letter = NULL;
     return s;
 }
 
@@ -186,7 +188,7 @@ static void administer_queue(struct history *h, uint32_t queue)
 {
     struct rng *rng = rng_of(h);
     struct command c = {0};
-    broker_queue_settings settings = some_settings(h);
+    broker_queue_settings settings = some_settings(h, queue);
     if (rng_percent(rng, h->use.topics)) {
         client_bind(h, rng_percent(rng, 70) ? COMMAND_BIND : COMMAND_UNBIND, queue,
                     (uint32_t)rng_between(rng, 1, MODEL_PATTERNS));
@@ -222,7 +224,7 @@ void client_administer(struct history *h)
     if (q->control != 0) /* one at a time: else nobody could say what must be there after a crash */
         return;
     if (!q->exists) {
-        broker_queue_settings settings = some_settings(h);
+        broker_queue_settings settings = some_settings(h, queue);
         client_create_queue(h, queue, &settings);
         return;
     }

@@ -19,6 +19,8 @@ static void choose_features(struct history *h)
         if (!none && rng_percent(rng, 25))
             *all[i] = (uint32_t)percent;
     }
+    if (getenv("SIM_NO_CLOCK"))
+        h->use.clock = 0;
     if (h->use.delay == 0)
         h->use.reschedule = 0;
     if (h->use.filters || h->use.compact || h->use.ordering)
@@ -42,7 +44,7 @@ static void history_setup(struct history *h, uint64_t seed, const struct history
     h->settle_weight = (uint32_t)rng_between(rng, 4, 30);
     h->time_weight = (uint32_t)rng_between(rng, 2, 12);
     h->machine_weight = (uint32_t)rng_between(rng, 30, 80);
-    h->queues = (uint32_t)rng_between(rng, 1, MODEL_QUEUES);
+    h->queues = (uint32_t)rng_between(rng, 1, MODEL_PLAIN);
     h->crash_permille = (uint32_t)(rng_percent(rng, 20) ? 2 : rng_between(rng, 5, 40));
     h->large_percent = (uint32_t)(rng_percent(rng, 50) ? 0 : rng_between(rng, 1, 30));
     h->control_percent = (uint32_t)rng_between(rng, 1, 12);
@@ -211,7 +213,7 @@ static void pass_some_time(struct history *h)
     world_pass_time(&h->world, what < 60   ? rng_below(rng, 20)
                                : what < 95 ? rng_below(rng, 1000)
                                            : rng_below(rng, 20000));
-    if (rng_percent(rng, 1 + h->use.clock)) { /* somebody set the clock */
+    if (!getenv("SIM_NO_CLOCK") && rng_percent(rng, 1 + h->use.clock)) { /* somebody set the clock */
         uint64_t far = rng_percent(rng, 50) ? 3600000 : 5000;
         h->world.now.wall.ms += rng_below(rng, far);
         if (h->use.clock) {

@@ -165,6 +165,13 @@ static enum survives op_survives(const struct model *m, const struct op *op)
     return how;
 }
 
+/* Does it keep a queue from counting as unused? */
+static bool is_use(enum command_type type)
+{
+    return type == COMMAND_PUBLISH || type == COMMAND_SUBSCRIBE || type == COMMAND_LEASE ||
+           type == COMMAND_QUEUE_CREATE || type == COMMAND_QUEUE_ALTER;
+}
+
 void model_submit_begin(struct model *m, struct op *op)
 {
     op->submitting = true;
@@ -175,7 +182,8 @@ void model_submit_begin(struct model *m, struct op *op)
         scan_begun(m, op);
     else if (op->type == COMMAND_RESCHEDULE)
         reschedule_begun(m, op);
-    queue_touched(m, op->queue);
+    if (is_use(op->type))
+        queue_touched(m, op->queue);
 }
 
 bool refusal_is_plain(broker_error error)
@@ -198,8 +206,9 @@ static void op_refused(struct model *m, struct op *op, const char *text)
                    text);
     const struct model_queue *q = &m->queues[op->queue];
     bool going = m->current && (m->current->type == COMMAND_QUEUE_DELETE || m->current->type == COMMAND_GROUP_DELETE);
+    bool target = op->type == COMMAND_SCAN && op->u.scan.target != 0 && !m->queues[op->u.scan.target - 1].exists;
     if (!going && q->exists &&
-        (op->error == BROKER_QUEUE_NOT_FOUND || (op->error == BROKER_GROUP_NOT_FOUND && q->groups[op->group].exists)))
+        ((op->error == BROKER_QUEUE_NOT_FOUND && !target) || (op->error == BROKER_GROUP_NOT_FOUND && q->groups[op->group].exists)))
         model_fail(m, "%s: %s", model_op_name(op->type), text);
     if (op->error == BROKER_INVALID_ARGUMENT && op->type != COMMAND_GROUP_DELETE) /* a queue keeps one group */
         model_fail(m, "%s refused with INVALID_ARGUMENT: %s", model_op_name(op->type), text);

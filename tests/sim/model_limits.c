@@ -142,7 +142,8 @@ void queue_made_itself(struct model *m, const uint8_t *record, uint64_t index)
         queue_touched(m, i - 1);
         return;
     }
-    model_fail(m, "append: a queue that nobody wanted, id %u", id);
+    model_fail(m, "append: a queue that nobody wanted, id %u, '%.20s'", id,
+               (const char *)record + record_length(record) - 20);
 }
 
 static bool is_consumed(const struct model *m, const struct model_queue *q)

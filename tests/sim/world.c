@@ -406,7 +406,10 @@ void world_submit(struct world *w, struct op *op, struct command *c)
                 (unsigned long long)op->conn);
     share_indexes(w);
     model_submit_begin(&w->model, op);
-    door_submit(w->door, &w->sessions[op->conn % CONNS_MAX], w->now, c);
+    if (c->type == COMMAND_PUBLISH && c->queue.len == 0)
+        engine_submit(w->engine, w->now, c);
+    else
+        door_submit(w->door, &w->sessions[op->conn % CONNS_MAX], w->now, c);
     if (is_heard(w))
         model_submit_end(&w->model, op, c);
     else
