@@ -35,6 +35,9 @@ enum {
 /* The store's queue in which the schedule keeps its times; no client ever sees it. */
 #define SCHEDULE_QUEUE UINT32_MAX
 
+/* The number of a key that nobody has looked at since the start. */
+#define KEY_UNKNOWN UINT32_MAX
+
 struct group;
 struct queue;
 struct schedule;
@@ -50,7 +53,7 @@ struct returned {
     uint64_t seq;
     uint64_t due_wall_ms; /* 0: at once */
     uint32_t attempts;    /* deliveries so far */
-    uint32_t key;         /* its key's number in group->keys; 0: none */
+    uint32_t key;         /* its key's number in group->keys; 0: none; KEY_UNKNOWN: came back by a start */
     uint8_t priority;
 };
 
