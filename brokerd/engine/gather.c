@@ -151,8 +151,13 @@ static bool look_at_key(struct engine *e, struct group *g, const struct batch *b
         return true;
     }
     if (read_one(e, g, b, r->seq, &m, &gone)) {
-        if (!record_view_get(m.record, m.padded_len, &view) && key_take(g, &view, r->seq, &key) == KEY_NO_MEMORY) {
+        enum key_fate fate =
+            record_view_get(m.record, m.padded_len, &view) ? KEY_FREE : key_take(g, &view, r->seq, &key);
+        if (fate == KEY_NO_MEMORY) {
             return false;
+        }
+        if (fate == KEY_PARKED) { /* its key did not matter when it was handed out: it goes without */
+            keys_drop(e, g, r->seq, r->seq);
         }
     } else if (!gone) {
         return false;
@@ -204,8 +209,11 @@ static bool take_returned(struct engine *e, struct group *g, struct batch *b, ui
             return false;
         }
         b->returned[b->count] = r;
-        batch_add(b, m, SOURCE_RETURNED, r->attempts + 1, r->key == KEY_UNKNOWN ? 0 : r->key);
-        g->unlooked -= r->key == KEY_UNKNOWN;
+        if (r->key == KEY_UNKNOWN) { /* keys do not matter here */
+            r->key = 0;
+            g->unlooked--;
+        }
+        batch_add(b, m, SOURCE_RETURNED, r->attempts + 1, r->key);
         heap_remove(&g->ready, &r->node);
     }
     return b->count < max;
