@@ -131,6 +131,7 @@ struct group {
     struct seqset settled; /* above the floor */
     struct seqset
         passed; /* below the cursor, neither settled nor ever handed out (they wait for their key); no specials */
+    uint64_t unlooked; /* returned messages whose key is KEY_UNKNOWN: looked at before anything is handed out */
     struct lanes *lanes;     /* specials that can be handed out, by priority; NULL: never had any */
     struct keys *keys;       /* keys under way; NULL: never had any */
     struct filter *filter;   /* NULL: everything */
