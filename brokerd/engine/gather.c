@@ -136,8 +136,44 @@ static bool read_one(struct engine *e, struct group *g, const struct batch *b, u
 static void drop_returned(struct engine *e, struct group *g, struct returned *r)
 {
     heap_remove(&g->ready, &r->node);
+    g->unlooked -= r->key == KEY_UNKNOWN;
     key_release(e, g, r->key, r->seq);
     free(r);
+}
+
+static bool look_at_key(struct engine *e, struct group *g, const struct batch *b, struct returned *r)
+{
+    struct stored_message m;
+    struct record_view view;
+    bool gone;
+    uint32_t key = 0;
+    if (r->key != KEY_UNKNOWN) {
+        return true;
+    }
+    if (read_one(e, g, b, r->seq, &m, &gone)) {
+        if (!record_view_get(m.record, m.padded_len, &view) && key_take(g, &view, r->seq, &key) == KEY_NO_MEMORY) {
+            return false;
+        }
+    } else if (!gone) {
+        return false;
+    }
+    r->key = key;
+    g->unlooked--;
+    return true;
+}
+
+/* What came back by a start holds its key again before anything else goes out. false: a read is pending. */
+static bool look_at_keys(struct engine *e, struct group *g, const struct batch *b)
+{
+    const struct heap *heaps[] = {&g->ready, &g->delayed};
+    for (int h = 0; h < 2; h++) {
+        for (size_t i = 0; g->unlooked && i < heaps[h]->len; i++) {
+            if (!look_at_key(e, g, b, container_of(heaps[h]->nodes[i], struct returned, node))) {
+                return false;
+            }
+        }
+    }
+    return true;
 }
 
 /* Those of at least this priority. false: something hinders going on. */
@@ -168,7 +204,8 @@ static bool take_returned(struct engine *e, struct group *g, struct batch *b, ui
             return false;
         }
         b->returned[b->count] = r;
-        batch_add(b, m, SOURCE_RETURNED, r->attempts + 1, r->key);
+        batch_add(b, m, SOURCE_RETURNED, r->attempts + 1, r->key == KEY_UNKNOWN ? 0 : r->key);
+        g->unlooked -= r->key == KEY_UNKNOWN;
         heap_remove(&g->ready, &r->node);
     }
     return b->count < max;
@@ -361,6 +398,9 @@ static bool gather_first(struct engine *e, struct group *g, struct batch *b, uin
 enum progress gather(struct engine *e, struct group *g, struct batch *b, uint32_t max)
 {
     bool moved = false, fair = g->queue->settings.fair_keys;
+    if (g->unlooked && keys_matter(g->queue) && !look_at_keys(e, g, b)) {
+        return PROGRESS_NONE;
+    }
     if (!gather_first(e, g, b, max, &moved)) {
         return b->count ? PROGRESS_SOME : moved ? PROGRESS_AGAIN : PROGRESS_NONE;
     }

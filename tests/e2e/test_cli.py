@@ -316,6 +316,30 @@ def test_bench(broker, kind):
         assert c.stats()["queues"] == 0, "it deletes its queue"
 
 
+def test_restore_of_a_directory(q, tmp_path):
+    """A stopped broker's directory is a backup, too."""
+    run(q, OK, "pub", "q", stdin=b"1\n2\n3\n")
+    assert q.stop() == 0
+    run(q, OK, "restore", q.data, str(tmp_path / "data"))
+    assert b"not empty" in run(q, FAILED, "restore", q.data, str(tmp_path / "data")).stderr
+    run(q, FAILED, "restore", str(tmp_path), str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+    with harness.Broker(directory=str(tmp_path)) as other:
+        assert run(other, OK, "sub", "q", "-n", "3").stdout == b"1\n2\n3\n"
+
+
+def test_restore_tells_damage(q, tmp_path):
+    run(q, OK, "pub", "q", stdin=b"".join(b"%d %s\n" % (i, b"x" * 500) for i in range(200)))
+    assert q.stop() == 0
+    log = q.files("segment-")[0]
+    with open(log, "r+b") as f:
+        at = f.read().find(b"100 " + b"x" * 500)
+        f.seek(at + 200)
+        f.write(b"y")
+    assert b"damaged" in run(q, FAILED, "restore", q.data, str(tmp_path / "data")).stderr
+    run(q, OK, "restore", "--no-check", q.data, str(tmp_path / "unchecked"))
+
+
 def test_fsck_command(q):
     run(q, OK, "pub", "q", "x")
     assert q.stop() == 0
