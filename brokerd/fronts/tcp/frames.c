@@ -147,7 +147,7 @@ static const struct {
     [FRAME_ACK] = {settle, false, false},
     [FRAME_NACK] = {settle, false, false},
     [FRAME_EXTEND] = {settle, false, false},
-    [FRAME_TRANSACT] = {transact, false, true},
+    [FRAME_TRANSACT] = {frame_transact, false, true},
     [FRAME_BACKUP_BEGIN] = {control_backup_begin, false, false},
     [FRAME_BACKUP_READ] = {control_backup_read, false, false},
     [FRAME_BACKUP_END] = {control_backup_end, false, false},

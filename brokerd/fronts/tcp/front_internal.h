@@ -76,7 +76,7 @@ broker_error ranges_get(struct front_tcp *f, const uint8_t *bytes, uint32_t len,
                         char text[REFUSAL_BYTES]);
 
 /* transact.c */
-void transact(struct conn *c, const struct frame_head *head, uint8_t *body);
+void frame_transact(struct conn *c, const struct frame_head *head, uint8_t *body);
 void answer_transact(struct conn *c, uint8_t type, const struct completion *done);
 
 /* control.c: requests with a map; each answers an error itself */
@@ -113,9 +113,9 @@ void refuse_key(struct conn *c, const struct frame_head *head, const struct wire
 void submit(struct conn *c, const struct frame_head *head, struct command *command);
 
 /* settings.c: settings and filters as keys of a map, both ways. What is read lives as long as the map. */
-bool queue_settings_get(struct wire_map *m, broker_queue_settings *s);
-bool group_settings_get(struct wire_map *m, broker_group_settings *s);
-bool filter_get(struct wire_map *m, broker_filter *f);
+bool map_queue_settings_get(struct wire_map *m, broker_queue_settings *s);
+bool map_group_settings_get(struct wire_map *m, broker_group_settings *s);
+bool map_filter_get(struct wire_map *m, broker_filter *f);
 extern const uint32_t queue_settings_keys, group_settings_keys; /* how many a pack writes */
 void queue_settings_pack(msgpack_packer *pk, const broker_queue_settings *s);
 void group_settings_pack(msgpack_packer *pk, const broker_group_settings *s);

@@ -17,7 +17,7 @@ void control_queue(struct conn *c, const struct frame_head *head, uint8_t *body)
     struct wire_map m;
     if (open_map(c, head, body, &m)) {
         if (!require(&m, "queue") || !get_name(&m, "queue", &command.queue) ||
-            (sets && !queue_settings_get(&m, &settings))) {
+            (sets && !map_queue_settings_get(&m, &settings))) {
             refuse_key(c, head, &m);
         } else {
             if (sets)
@@ -73,7 +73,7 @@ void control_group(struct conn *c, const struct frame_head *head, uint8_t *body)
     if (open_map(c, head, body, &m)) {
         if (!require(&m, "queue") || !require(&m, "group") || !get_name(&m, "queue", &command.queue) ||
             !get_name(&m, "group", &command.group) || (starts && !start_get(&m, &command)) ||
-            (sets && !group_settings_get(&m, &settings))) {
+            (sets && !map_group_settings_get(&m, &settings))) {
             refuse_key(c, head, &m);
         } else {
             if (sets)
@@ -109,7 +109,7 @@ static bool range_get(struct wire_map *m, struct command *command)
                 wire_map_u64(m, "to_seq", 0, UINT64_MAX, &command->u.scan.to_seq) &&
                 wire_map_u64(m, "from_ms", 0, UINT64_MAX, &command->u.scan.from_ms) &&
                 wire_map_u64(m, "to_ms", 0, UINT64_MAX, &command->u.scan.to_ms) &&
-                filter_get(m, &command->u.scan.filter) &&
+                map_filter_get(m, &command->u.scan.filter) &&
                 get_u32_key(m, "max_messages", 0, UINT32_MAX, &command->u.scan.max_messages) &&
                 get_u32_key(m, "max_scanned", 0, UINT32_MAX, &command->u.scan.max_scanned);
     command->u.scan.state = (broker_scan_state)state;

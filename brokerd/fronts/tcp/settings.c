@@ -92,7 +92,7 @@ static bool backoff_is_whole(struct wire_map *m)
     return true;
 }
 
-bool queue_settings_get(struct wire_map *m, broker_queue_settings *s)
+bool map_queue_settings_get(struct wire_map *m, broker_queue_settings *s)
 {
     *s = BROKER_OPTIONS_INIT(broker_queue_settings);
     for (uint32_t i = 0; i < queue_settings_keys; i++) {
@@ -183,7 +183,7 @@ static bool keys_are_text(const msgpack_object_map *map)
     return true;
 }
 
-bool filter_get(struct wire_map *m, broker_filter *f)
+bool map_filter_get(struct wire_map *m, broker_filter *f)
 {
     const msgpack_object *o = wire_map_find(m, "filter");
     *f = (broker_filter){0};
@@ -219,10 +219,10 @@ static void filter_pack(msgpack_packer *pk, const broker_filter *f)
 
 /* ---- groups --------------------------------------------------------------------------------------------------------- */
 
-bool group_settings_get(struct wire_map *m, broker_group_settings *s)
+bool map_group_settings_get(struct wire_map *m, broker_group_settings *s)
 {
     *s = BROKER_OPTIONS_INIT(broker_group_settings);
-    if (!filter_get(m, &s->filter) || !wire_map_bool(m, "single_active", &s->single_active))
+    if (!map_filter_get(m, &s->filter) || !wire_map_bool(m, "single_active", &s->single_active))
         return false;
     s->set = (wire_map_has(m, "filter") ? BROKER_GROUP_SET_FILTER : 0) |
              (wire_map_has(m, "single_active") ? BROKER_GROUP_SET_SINGLE_ACTIVE : 0);

@@ -92,7 +92,7 @@ static bool cut_part(struct cutting *k)
 }
 
 /* The command's records point into the read buffer, its ranges into f->ranges. */
-void transact(struct conn *c, const struct frame_head *head, uint8_t *body)
+void frame_transact(struct conn *c, const struct frame_head *head, uint8_t *body)
 {
     struct front_tcp *f = c->front;
     struct cutting k = {.f = f, .at = body, .left = head->length};
