@@ -253,6 +253,31 @@ bool wire_map_str(struct wire_map *m, const char *key, size_t max_len, const cha
     return true;
 }
 
+bool wire_map_text(struct wire_map *m, const char *key, size_t max_len, const char **out)
+{
+    const char *bytes = NULL;
+    size_t len = 0;
+
+    if (!wire_map_str(m, key, max_len, &bytes, &len))
+        return false;
+    if (!wire_map_has(m, key))
+        return true;
+    if (len > 0 && memchr(bytes, 0, len)) {
+        say(m, "\"%s\" has a NUL byte in it; give text without", key);
+        return false;
+    }
+    char *copy = msgpack_zone_malloc(m->unpacked.zone, len + 1);
+    if (!copy) {
+        say(m, "out of memory for \"%s\" of %zu bytes", key, len);
+        return false;
+    }
+    if (len > 0)
+        memcpy(copy, bytes, len);
+    copy[len] = 0;
+    *out = copy;
+    return true;
+}
+
 /* ---- writing ------------------------------------------------------------------------------------------------------ */
 
 void pack_str(msgpack_packer *pk, const char *value, size_t len)

@@ -137,6 +137,7 @@ enum { NACK_DEAD_LETTER = 0x1 }; /* the consumer gives up: to the dead letters n
    records (publish) or settle ranges (ack, nack). */
 #define TRANSACT_PART_BYTES 16u
 enum transact_kind { TRANSACT_PUBLISH = 1, TRANSACT_ACK = 2, TRANSACT_NACK = 3 };
+enum { TRANSACT_DUPLICATE = 0x1 }; /* flag of the answer's frame head: a retry; it was done before */
 /* offset 0 u8 kind; 1 u8 zero; 2 u16 queue name length (publish; 0: by topic); 4 u32 length; 8 u32 delay_ms (nack); 12 u32
    NACK_… flags (nack) */
 
@@ -343,6 +344,8 @@ void wire_map_close(struct wire_map *m);
 bool wire_map_u64(struct wire_map *m, const char *key, uint64_t min, uint64_t max, uint64_t *out);
 bool wire_map_bool(struct wire_map *m, const char *key, bool *out);
 bool wire_map_str(struct wire_map *m, const char *key, size_t max_len, const char **out, size_t *len);
+/* The same as a NUL-terminated copy, which lives until wire_map_close; a string with a NUL byte in it is an error. */
+bool wire_map_text(struct wire_map *m, const char *key, size_t max_len, const char **out);
 bool wire_map_has(const struct wire_map *m, const char *key);
 const msgpack_object *wire_map_find(const struct wire_map *m, const char *key);
 

@@ -43,7 +43,7 @@ static const struct sink_ops sink_ops = {complete, deliver, ended};
 
 static bool replay(struct engine *e, struct memory_store *store, struct input *in)
 {
-    struct record_head head = {.type = (uint8_t)(input_number(in, 1) % 12)};
+    struct record_head head = {.type = (uint8_t)(input_number(in, 1) % (RECORD_RESCHEDULE + 1))};
     size_t body_len, wanted = (size_t)input_number(in, 2) % BODY_MAX;
     const char *text = NULL;
 
@@ -81,22 +81,91 @@ static bool replay(struct engine *e, struct memory_store *store, struct input *i
 
 static const char *const names[] = {"a", "b", "q", "default"};
 
-static void publish(struct engine *e, struct now now, struct command *c, struct input *in)
+static const char *const topics[] = {"a.b", "a.c", "b", "a.*", ">", "*.b"};
+
+/* One record of what a publisher may say; by topic if the command names no queue. */
+static uint8_t *some_record(const struct command *c, struct input *in, size_t *len)
 {
     struct record_spec spec = {.producer = input_number(in, 1) % 3, .number = input_number(in, 1)};
+    uint8_t how = (uint8_t)input_number(in, 1), times = (uint8_t)input_number(in, 1);
     uint8_t *body = input_copy(in, 20, &spec.body_len);
-    spec.body = body;
-    uint32_t bytes = record_spec_bytes(&spec);
-    uint8_t *record = malloc(bytes);
 
+    spec.body = body;
+    spec.priority = how % 10;
+    spec.due_is_delay = spec.expire_is_ttl = true;
+    spec.due_ms = how & 16 ? times : 0;
+    spec.expire_ms = how & 32 ? times : 0;
+    spec.key = "key";
+    spec.key_len = how & 64 ? 1 + times % 3u : 0;
+    spec.id = "id-";
+    spec.id_len = how & 128 ? 1 + times % 3u : 0;
+    spec.by_topic = c->queue.len == 0;
+    spec.topic = topics[times % 3];
+    spec.topic_len = spec.by_topic || times & 4 ? strlen(topics[times % 3]) : 0;
+    *len = record_spec_bytes(&spec);
+    uint8_t *record = malloc(*len);
     if (!record)
         abort();
     record_spec_put(record, &spec);
+    free(body);
+    return record;
+}
+
+static void publish(struct engine *e, struct now now, struct command *c, struct input *in)
+{
+    size_t bytes;
+    uint8_t *record = some_record(c, in, &bytes);
+
     c->u.publish.records = record;
     c->u.publish.len = bytes;
     engine_submit(e, now, c);
     free(record);
-    free(body);
+}
+
+static void transact(struct engine *e, struct now now, struct command *c, struct receipt_range *range, struct input *in)
+{
+    struct command where = {.queue = c->queue};
+    struct transact_part parts[3] = {{.kind = PART_PUBLISH, .queue = {names[0], 1}},
+                                     {.kind = PART_PUBLISH, .queue = c->queue},
+                                     {.kind = PART_ACK, .ranges = range, .count = 1}};
+    parts[1].records = some_record(&where, in, &parts[1].len);
+    where.queue = parts[0].queue;
+    parts[0].records = some_record(&where, in, &parts[0].len);
+    c->u.transact.parts = parts;
+    c->u.transact.count = 2 + range->count % 2;
+    c->u.transact.unroutable_ok = range->count & 2;
+    engine_submit(e, now, c);
+    free(parts[0].records);
+    free(parts[1].records);
+}
+
+static void some_settings(broker_queue_settings *s, uint8_t what, uint8_t number, struct input *in)
+{
+    s->set = (uint32_t)input_number(in, 3) & BROKER_SET_ALL;
+    s->retention = what & 1 ? BROKER_RETENTION_LOG : BROKER_RETENTION_WORK;
+    s->sync = BROKER_SYNC_ALWAYS;
+    s->lease_ms = 1 + number, s->log_max_messages = number, s->log_max_bytes = number * 64u;
+    s->log_max_age_ms = s->ttl_ms = s->unused_ms = s->dedup_ms = number;
+    s->max_attempts = number % 4, s->backoff = (broker_backoff)(number % 3);
+    s->backoff_ms = number, s->backoff_max_ms = number * 4u, s->backoff_jitter_percent = number % 101;
+    s->dead_letter = what & 16 ? "b" : NULL;
+    s->dedup_count = 1 + number % 8u, s->max_messages = number % 16, s->max_bytes = number * 32u;
+    s->dead_letter_expired = what & 32, s->overflow = (broker_overflow)(what >> 6 & 1);
+    s->ordered_keys = what & 2, s->fair_keys = what & 4, s->compact = what & 128;
+}
+
+static void scan(struct command *c, uint8_t what, uint8_t number)
+{
+    c->u.scan.action = (enum scan_action)(number % 5);
+    c->u.scan.state = (broker_scan_state)(what % 3);
+    c->u.scan.from_seq = what & 16 ? number : 0;
+    c->u.scan.filter.topic = what & 32 ? topics[number % 6] : NULL;
+    c->u.scan.filter.key = what & 64 ? "k" : NULL;
+    if (c->u.scan.action == SCAN_MOVE || (c->u.scan.action == SCAN_REDRIVE && what & 128))
+        c->u.scan.target = (struct name){names[number % 3], 1};
+    c->u.scan.max_messages = 1 + number;
+    c->u.scan.max_scanned = what & 8 ? 3 : 0;
+    c->u.scan.max_bytes = 1 << 16;
 }
 
 static void submit(struct engine *e, struct now now, struct input *in, uint64_t receipt)
@@ -105,13 +174,31 @@ static void submit(struct engine *e, struct now now, struct input *in, uint64_t 
     uint8_t what = (uint8_t)input_number(in, 1), number = (uint8_t)input_number(in, 1);
     struct receipt_range range = {receipt - number % 4, 1 + what % 5u};
     broker_queue_settings settings = BROKER_OPTIONS_INIT(broker_queue_settings);
+    broker_group_settings group = BROKER_OPTIONS_INIT(broker_group_settings);
 
     c.token = (struct token){1 + what % 2, 1 + number, 1 + what % 3};
     c.queue = (struct name){names[what % 3], 1};
     c.group = what & 4 ? (struct name){names[what % 4], strlen(names[what % 4])} : (struct name){NULL, 0};
     switch (c.type) {
-    case COMMAND_PUBLISH: publish(e, now, &c, in); return;
-    case COMMAND_SUBSCRIBE: c.u.subscribe.settle_on_send = what & 8; break;
+    case COMMAND_PUBLISH:
+        c.queue.len = what & 128 ? 0 : 1;
+        publish(e, now, &c, in);
+        return;
+    case COMMAND_TRANSACT:
+        c.queue.len = what & 128 ? 0 : 1;
+        transact(e, now, &c, &range, in);
+        return;
+    case COMMAND_SCAN: scan(&c, what, number); break;
+    case COMMAND_RESCHEDULE:
+        c.u.reschedule.seq = number % 16, c.u.reschedule.due_ms = what, c.u.reschedule.is_delay = true;
+        break;
+    case COMMAND_BIND:
+    case COMMAND_UNBIND: c.u.bind.pattern = (struct name){topics[number % 6], strlen(topics[number % 6])}; break;
+    case COMMAND_SUBSCRIBE:
+        c.u.subscribe.settle_on_send = what & 8;
+        c.u.subscribe.priority = number % 10;
+        c.u.subscribe.max_unsettled = what & 16 ? 2 : 0;
+        break;
     case COMMAND_CREDIT: c.u.credit.messages = number, c.u.credit.bytes = (uint64_t)number << (what % 32); break;
     case COMMAND_LEASE:
         c.u.lease.max_messages = 1 + number;
@@ -123,19 +210,21 @@ static void submit(struct engine *e, struct now now, struct input *in, uint64_t 
     case COMMAND_EXTEND:
         c.u.settle.ranges = &range, c.u.settle.count = 1;
         c.u.settle.delay_ms = number, c.u.settle.lease_ms = 1 + number;
+        c.u.settle.dead_letter = c.type == COMMAND_NACK && what & 128;
         break;
     case COMMAND_QUEUE_CREATE:
     case COMMAND_QUEUE_ALTER:
-        settings.set = number & 0x7f;
-        settings.retention = what & 1 ? BROKER_RETENTION_LOG : BROKER_RETENTION_WORK;
-        settings.sync = BROKER_SYNC_ALWAYS;
-        settings.lease_ms = 1 + number, settings.log_max_messages = number, settings.log_max_bytes = number * 64u;
-        settings.log_max_age_ms = number;
+        some_settings(&settings, what, number, in);
         c.u.queue.settings = what & 8 ? NULL : &settings;
         break;
     case COMMAND_QUEUE_LIST: c.u.list.limit = 1 + number; break;
+    case COMMAND_GROUP_ALTER:
     case COMMAND_GROUP_CREATE:
     case COMMAND_GROUP_SEEK:
+        group.set = what >> 4 & 3;
+        group.single_active = what & 64;
+        group.filter.topic = what & 128 ? topics[number % 6] : NULL;
+        c.u.group.settings = &group;
         c.group = (struct name){names[number % 4], strlen(names[number % 4])};
         c.u.group.start = (broker_start)(what % 4), c.u.group.value = number;
         break;
@@ -217,8 +306,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     bool good = true;
 
     memory_store_init(&store);
-    struct engine *e = engine_new(&(struct engine_options){.max_producers = 8, .max_queues = 16}, &memory_store_ops,
-                                  &store, &sink_ops, &receipt);
+    struct engine *e =
+        engine_new(&(struct engine_options){.max_producers = 8, .max_queues = 16, .max_schedule_entries = 4},
+                   &memory_store_ops, &store, &sink_ops, &receipt);
     if (!e)
         abort();
     size_t snapshot_len = (size_t)input_number(&in, 2);

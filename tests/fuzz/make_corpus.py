@@ -178,6 +178,26 @@ def engine():
         "snapshot-producers": snapshot(producers=2, retention=2),
     }.items():
         write("engine", name, engine_input(made, message, commands))
+    step, tick = [1], [4]
+    create = step + [10, 0, 3, 0x80, 0x01, 0x02]  # a: two attempts ... of what the three bytes name
+    other = step + [10, 1, 3, 0, 0, 0]
+    body = [65] * 20
+
+    def publish(how, times, what=0):
+        return step + [0, what, 7, 0, 0, how, times] + body
+
+    subscribe = step + [1, 0, 2] + tick + step + [3, 0, 200]
+    later = [241, 17, 0, 0]
+    made = {
+        "specials": [create, publish(9, 5), publish(16, 60), publish(32 | 5, 30), tick, subscribe, tick, step + [26, 0, 2], later, tick, later],
+        "keys-ids": [create, publish(64, 1), publish(64, 1), publish(128, 2), publish(128, 2), tick, subscribe, tick, step + [7, 0, 1], tick],
+        "dead-letters": [create, publish(0, 0), tick, subscribe, tick, step + [8, 128, 0], tick, tick, step + [25, 4, 4], later],
+        "topics": [create, other, step + [22, 0, 3], step + [22, 1, 4], tick, publish(0, 0, 128), publish(0, 1, 128), tick, subscribe, tick],
+        "transact": [create, other, publish(0, 0), tick, subscribe, tick, step + [24, 1, 1] + [0, 0, 0, 0] + body + [0, 0, 0, 0] + body, tick],
+        "scan": [create, other, publish(0, 0), publish(16, 60), publish(64, 1), tick] + [step + [25, what, action] for action in range(4) for what in (0, 1)] + [tick, later],
+    }
+    for name, parts in made.items():
+        write("engine", name, engine_input(commands=parts))
 
 
 # ---- configuration

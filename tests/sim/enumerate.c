@@ -243,8 +243,7 @@ static bool cut_variant(struct enumeration *e, uint64_t variant, uint64_t n)
 {
     static struct history h;
     script_setup(&h, variant, e->options->trace);
-    h.world.disk->plant_skip_sync = e->options->plant_skip_sync;
-    h.world.store_options.plant_seal_early = e->options->plant_seal_early;
+    world_plant(&h.world, e->options->plant);
     h.world.believe = true;
     h.world.disk->cut_after = n;
     script_run(&h, variant);

@@ -10,7 +10,8 @@
 #include "history.h"
 
 struct enumerate_options {
-    bool trace, plant_skip_sync, plant_seal_early;
+    bool trace;
+    enum bug plant;
     uint64_t states;       /* go on until so many different disks were recovered */
     uint64_t seconds;      /* ... or so long; 0: no limit */
     uint64_t only_variant; /* 0: all */

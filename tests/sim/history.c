@@ -5,6 +5,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A seed in five does without any of it, so that what was there before is still explored in depth. */
+static void choose_features(struct history *h)
+{
+    struct rng *rng = &h->world.rng;
+    uint32_t *all[] = {&h->use.delay,     &h->use.priority,   &h->use.expiry,  &h->use.ids,      &h->use.keys,
+                       &h->use.retry,     &h->use.limits,     &h->use.compact, &h->use.unused,   &h->use.ordering,
+                       &h->use.consumers, &h->use.filters,    &h->use.topics,  &h->use.transact, &h->use.scans,
+                       &h->use.reject,    &h->use.reschedule, &h->use.clock};
+    bool none = rng_percent(rng, 20);
+    for (uint32_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        uint64_t percent = rng_percent(rng, 50) ? rng_between(rng, 2, 20) : rng_between(rng, 20, 80);
+        if (!none && rng_percent(rng, 25))
+            *all[i] = (uint32_t)percent;
+    }
+    if (getenv("SIM_NO_CLOCK"))
+        h->use.clock = 0;
+    if (h->use.delay == 0)
+        h->use.reschedule = 0;
+    if (h->use.filters || h->use.compact || h->use.ordering)
+        h->use.keys = h->use.keys ? h->use.keys : 40;
+    static const uint32_t schedule[] = {0, 4, 4, 16};
+    h->world.engine_options.max_schedule_entries = schedule[rng_below(rng, 4)];
+    h->transactor = rng_next(rng) | 1;
+}
+
 static void history_setup(struct history *h, uint64_t seed, const struct history_options *options)
 {
     struct world *w = &h->world;
@@ -12,15 +37,14 @@ static void history_setup(struct history *h, uint64_t seed, const struct history
     world_init(w, seed * 2 + 1, options->trace);
     struct rng *rng = &w->rng;
     w->believe = options->believe;
-    w->disk->plant_skip_sync = options->plant_skip_sync;
-    w->store_options.plant_seal_early = options->plant_seal_early;
+    world_plant(w, options->plant);
     h->steps = (uint32_t)(rng_percent(rng, 4) ? rng_between(rng, 500, 1500) : rng_between(rng, 80, 300));
     h->publish_weight = (uint32_t)rng_between(rng, 4, 24);
     h->consume_weight = (uint32_t)rng_between(rng, 4, 24);
     h->settle_weight = (uint32_t)rng_between(rng, 4, 30);
     h->time_weight = (uint32_t)rng_between(rng, 2, 12);
     h->machine_weight = (uint32_t)rng_between(rng, 30, 80);
-    h->queues = (uint32_t)rng_between(rng, 1, MODEL_QUEUES);
+    h->queues = (uint32_t)rng_between(rng, 1, MODEL_PLAIN);
     h->crash_permille = (uint32_t)(rng_percent(rng, 20) ? 2 : rng_between(rng, 5, 40));
     h->large_percent = (uint32_t)(rng_percent(rng, 50) ? 0 : rng_between(rng, 1, 30));
     h->control_percent = (uint32_t)rng_between(rng, 1, 12);
@@ -43,11 +67,14 @@ static void history_setup(struct history *h, uint64_t seed, const struct history
     w->store_options.clean_below_percent = (uint32_t)(rng_percent(rng, 50) ? 30 : 70);
     w->store_options.spare_bytes = rng_percent(rng, 50) ? 256 << 10 : 64 << 10;
     w->store_options.checkpoint_bytes = rng_percent(rng, 50) ? 64 << 10 : 16 << 10;
+    choose_features(h);
     for (uint32_t i = 0; i < PRODUCERS; i++) {
         h->producers[i] = (struct producer){.id = rng_next(rng) | 1,
                                             .next_number = 1 + rng_below(rng, 3),
                                             .queue = (uint32_t)rng_below(rng, h->queues),
                                             .sync = rng_percent(rng, 80) ? BROKER_SYNC_DEFAULT : BROKER_SYNC_ALWAYS};
+        if (rng_percent(rng, h->use.topics))
+            h->producers[i].queue = BY_TOPIC;
     }
 }
 
@@ -186,8 +213,26 @@ static void pass_some_time(struct history *h)
     world_pass_time(&h->world, what < 60   ? rng_below(rng, 20)
                                : what < 95 ? rng_below(rng, 1000)
                                            : rng_below(rng, 20000));
-    if (rng_percent(rng, 1))
-        h->world.now.wall.ms += rng_below(rng, 3600000); /* somebody set the clock */
+    if (!getenv("SIM_NO_CLOCK") && rng_percent(rng, 1 + h->use.clock)) { /* somebody set the clock */
+        uint64_t far = rng_percent(rng, 50) ? 3600000 : 5000;
+        h->world.now.wall.ms += rng_below(rng, far);
+        if (h->use.clock) {
+            h->world.now.wall.ms -= rng_below(rng, far);
+            h->world.model.clock_went_back = true;
+        }
+    }
+}
+
+/* Let everything that is under way come to its end: nobody waits for nothing then. */
+static void come_to_rest(struct history *h)
+{
+    struct world *w = &h->world;
+    if (w->model.may_refuse) /* on a full disk there may be no rest */
+        return;
+    if (!world_settle(w))
+        model_fail(&w->model, "the store does not come to rest");
+    if (!world_is_dying(w) && !history_is_over(h))
+        model_check_prompt(&w->model);
 }
 
 static void history_step(struct history *h)
@@ -199,10 +244,22 @@ static void history_step(struct history *h)
         accident(h);
         return;
     }
+    if (rng_percent(rng, 2)) {
+        come_to_rest(h);
+        return;
+    }
     if (rng_percent(rng, h->fault_percent))
         disk_trouble(h);
     if (rng_percent(rng, h->control_percent)) {
         client_administer(h);
+        return;
+    }
+    if (rng_percent(rng, h->use.scans / 4)) {
+        client_mend(h);
+        return;
+    }
+    if (rng_percent(rng, h->use.transact / 4)) {
+        client_transact(h);
         return;
     }
     uint32_t publish = h->publish_weight, consume = publish + h->consume_weight, settle = consume + h->settle_weight,
@@ -295,6 +352,13 @@ static void history_result_of(const struct history *h, struct history_result *r)
         .refused = w->model.refused,
         .lost = w->model.lost,
         .disk_calls = w->disk->changing_calls,
+        .moved = w->model.moved,
+        .expired = w->model.expired,
+        .dropped = w->model.dropped,
+        .routed = w->model.routed,
+        .transactions = w->model.transactions,
+        .scanned = w->model.scanned,
+        .rescheduled = w->model.rescheduled,
     };
     memcpy(r->failure, w->model.failure, sizeof(r->failure));
 }

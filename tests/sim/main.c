@@ -22,11 +22,14 @@ static const char usage_text[] =
     "  --states N         ... until so many different crashed disks were recovered (default 100000)\n"
     "  --variant V        ... of this variant alone\n"
     "  --plant BUG        skip-sync: a sync that does nothing; seal-early: a footer written before its records are "
-    "durable\n"
+    "durable;\n"
+    "                     fire-early: what waits comes early; forget-end: a moved message stays where it was, too;\n"
+    "                     half-step: what belongs together is written in two steps\n"
     "  --expect-bug BUG   plant it, and succeed only if it is found\n"
     "  --seconds N        stop after so long\n";
 
-enum bug { BUG_NONE, BUG_SKIP_SYNC, BUG_SEAL_EARLY };
+static const char *const bug_names[BUG_COUNT] = {"",           "skip-sync",  "seal-early",
+                                                 "fire-early", "forget-end", "half-step"};
 
 struct options {
     uint64_t seeds, from, states, variant, seconds;
@@ -58,9 +61,9 @@ static double seconds_so_far(void)
 
 static const char *bug_option(void)
 {
-    return options.bug == BUG_SKIP_SYNC    ? " --plant skip-sync"
-           : options.bug == BUG_SEAL_EARLY ? " --plant seal-early"
-                                           : "";
+    static char text[40];
+    snprintf(text, sizeof(text), options.bug ? " --plant %s" : "%s", bug_names[options.bug]);
+    return text;
 }
 
 static char again[160]; /* how to come back to what runs now: said if it ends in an assertion or a signal */
@@ -89,23 +92,30 @@ static void add_up(struct history_result *sum, const struct history_result *r)
     sum->refused += r->refused;
     sum->lost += r->lost;
     sum->disk_calls += r->disk_calls;
+    sum->moved += r->moved;
+    sum->expired += r->expired;
+    sum->dropped += r->dropped;
+    sum->routed += r->routed;
+    sum->transactions += r->transactions;
+    sum->scanned += r->scanned;
+    sum->rescheduled += r->rescheduled;
 }
 
 static void print_sum(uint64_t seeds, const struct history_result *sum)
 {
     printf("%" PRIu64 " seeds in %.1f s: %" PRIu64 " starts (%" PRIu64 " failed midway) after %" PRIu64
            " power cuts and %" PRIu64 " kills; %" PRIu64 " delivered, %" PRIu64 " settled, %" PRIu64
-           " duplicates, %" PRIu64 " refused, %" PRIu64 " unconfirmed lost; %" PRIu64 " disk changes\n",
+           " duplicates, %" PRIu64 " refused, %" PRIu64 " unconfirmed lost; %" PRIu64 " moved, %" PRIu64
+           " expired, %" PRIu64 " dropped, %" PRIu64 " routed, %" PRIu64 " transactions, %" PRIu64 " scanned, %" PRIu64
+           " rescheduled; %" PRIu64 " disk changes\n",
            seeds, seconds_so_far(), sum->starts, sum->broken_starts, sum->cuts, sum->kills, sum->delivered,
-           sum->settled, sum->duplicates, sum->refused, sum->lost, sum->disk_calls);
+           sum->settled, sum->duplicates, sum->refused, sum->lost, sum->moved, sum->expired, sum->dropped, sum->routed,
+           sum->transactions, sum->scanned, sum->rescheduled, sum->disk_calls);
 }
 
 static bool run_seeds(void)
 {
-    struct history_options how = {.trace = options.trace,
-                                  .plant_skip_sync = options.bug == BUG_SKIP_SYNC,
-                                  .plant_seal_early = options.bug == BUG_SEAL_EARLY,
-                                  .believe = options.bug != BUG_NONE};
+    struct history_options how = {.trace = options.trace, .plant = options.bug, .believe = options.bug != BUG_NONE};
     struct history_result sum = {.steps = 0}, r;
     uint64_t done = 0;
     for (; done < options.seeds && !time_is_up(); done++) {
@@ -150,11 +160,8 @@ static bool enumeration_progress(const struct enumerate_result *r)
 
 static bool run_enumeration(void)
 {
-    struct enumerate_options how = {.trace = options.trace,
-                                    .plant_skip_sync = options.bug == BUG_SKIP_SYNC,
-                                    .plant_seal_early = options.bug == BUG_SEAL_EARLY,
-                                    .states = options.states,
-                                    .only_variant = options.variant};
+    struct enumerate_options how = {
+        .trace = options.trace, .plant = options.bug, .states = options.states, .only_variant = options.variant};
     struct enumerate_result r;
     bool kept = enumerate_run(&how, &r, enumeration_progress);
     if (!kept)
@@ -180,11 +187,11 @@ static uint64_t number(const char *option, const char *text)
 
 static enum bug bug_named(const char *name)
 {
-    if (strcmp(name, "skip-sync") == 0)
-        return BUG_SKIP_SYNC;
-    if (strcmp(name, "seal-early") == 0)
-        return BUG_SEAL_EARLY;
-    fprintf(stderr, "sim: no bug '%s' to plant: skip-sync, seal-early\n", name);
+    for (uint32_t i = 1; i < BUG_COUNT; i++) {
+        if (strcmp(name, bug_names[i]) == 0)
+            return (enum bug)i;
+    }
+    fprintf(stderr, "sim: no bug '%s' to plant: skip-sync, seal-early, fire-early, forget-end, half-step\n", name);
     exit(2);
 }
 

@@ -8,6 +8,42 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+static void settings_merge_rest(broker_queue_settings *to, const broker_queue_settings *from)
+{
+    if (from->set & BROKER_SET_MAX_ATTEMPTS)
+        to->max_attempts = from->max_attempts;
+    if (from->set & BROKER_SET_BACKOFF) {
+        to->backoff = from->backoff;
+        to->backoff_ms = from->backoff_ms;
+        to->backoff_max_ms = from->backoff_max_ms;
+        to->backoff_jitter_percent = from->backoff_jitter_percent;
+    }
+    if (from->set & BROKER_SET_DEAD_LETTER)
+        to->dead_letter = from->dead_letter;
+    if (from->set & BROKER_SET_TTL_MS)
+        to->ttl_ms = from->ttl_ms;
+    if (from->set & BROKER_SET_DEAD_LETTER_EXPIRED)
+        to->dead_letter_expired = from->dead_letter_expired;
+    if (from->set & BROKER_SET_UNUSED_MS)
+        to->unused_ms = from->unused_ms;
+    if (from->set & BROKER_SET_DEDUP_MS)
+        to->dedup_ms = from->dedup_ms;
+    if (from->set & BROKER_SET_DEDUP_COUNT)
+        to->dedup_count = from->dedup_count;
+    if (from->set & BROKER_SET_MAX_MESSAGES)
+        to->max_messages = from->max_messages;
+    if (from->set & BROKER_SET_MAX_BYTES)
+        to->max_bytes = from->max_bytes;
+    if (from->set & BROKER_SET_OVERFLOW)
+        to->overflow = from->overflow;
+    if (from->set & BROKER_SET_ORDERED_KEYS)
+        to->ordered_keys = from->ordered_keys;
+    if (from->set & BROKER_SET_FAIR_KEYS)
+        to->fair_keys = from->fair_keys;
+    if (from->set & BROKER_SET_COMPACT)
+        to->compact = from->compact;
+}
+
 static void settings_merge(broker_queue_settings *to, const broker_queue_settings *from)
 {
     if (!from)
@@ -24,12 +60,17 @@ static void settings_merge(broker_queue_settings *to, const broker_queue_setting
         to->log_max_bytes = from->log_max_bytes;
     if (from->set & BROKER_SET_LOG_MAX_MESSAGES)
         to->log_max_messages = from->log_max_messages;
+    settings_merge_rest(to, from);
 }
 
-static void queue_created(struct model_queue *q, const broker_queue_settings *settings)
+void queue_created(struct model_queue *q, const broker_queue_settings *settings)
 {
-    q->settings =
-        (broker_queue_settings){.retention = BROKER_RETENTION_WORK, .sync = BROKER_SYNC_ALWAYS, .lease_ms = 30000};
+    q->settings = (broker_queue_settings){.retention = BROKER_RETENTION_WORK,
+                                          .sync = BROKER_SYNC_ALWAYS,
+                                          .lease_ms = 30000,
+                                          .dedup_ms = 120000,
+                                          .dedup_count = 100000,
+                                          .ordered_keys = true};
     settings_merge(&q->settings, settings);
     q->settings_was = q->settings;
     q->exists = true;
@@ -93,6 +134,15 @@ static void group_leases_over(const struct model_queue *q, struct model_group *g
         g->slots[i].leased = false;
 }
 
+static void group_settings_merge(struct model_group *g, const struct op *op)
+{
+    bool fresh = op->type == COMMAND_GROUP_CREATE;
+    if (fresh || op->u.group.set_filter)
+        g->filter = op->u.group.filter;
+    if (fresh || op->u.group.set_single)
+        g->single_active = op->u.group.single_active;
+}
+
 static void group_command(struct model *m, struct op *op, const struct command *c)
 {
     struct model_queue *q = &m->queues[op->queue];
@@ -105,12 +155,22 @@ static void group_command(struct model *m, struct op *op, const struct command *
         queue_mark_gone(m, q);
         return;
     }
+    if (op->type == COMMAND_GROUP_CREATE || op->type == COMMAND_GROUP_ALTER) {
+        g->filter_was = g->filter;
+        group_settings_merge(g, op);
+    }
+    if (op->type == COMMAND_GROUP_ALTER) {
+        g->altering = true;
+        group_filtered(m, q, g);
+        return;
+    }
     start_range(q, c->u.group.start, c->u.group.value, &low, &high);
     model_trace(m, "%s to %llu..%llu", op->type == COMMAND_GROUP_SEEK ? "moved" : "created", (unsigned long long)low,
                 (unsigned long long)high);
     group_placed(m, q, g, low, high, op->type == COMMAND_GROUP_CREATE);
     g->exists = true;
     g->seeking = op->type == COMMAND_GROUP_SEEK;
+    group_filtered(m, q, g);
     queue_mark_gone(m, q);
 }
 
@@ -127,7 +187,10 @@ static void subscribed(struct model *m, const struct op *op, const struct comman
                                    .queue = op->queue,
                                    .incarnation = op->incarnation,
                                    .group = op->group,
-                                   .lease_ms = c->u.subscribe.lease_ms};
+                                   .lease_ms = c->u.subscribe.lease_ms,
+                                   .priority = c->u.subscribe.priority,
+                                   .max_unsettled = c->u.subscribe.max_unsettled,
+                                   .order = ++m->orders};
         return;
     }
     abort(); /* the history asks for no more */
@@ -135,10 +198,18 @@ static void subscribed(struct model *m, const struct op *op, const struct comman
 
 static void publish_applied(struct model *m, struct op *op)
 {
-    struct model_queue *q = &m->queues[op->queue];
-    for (uint32_t i = 0; i < op->count; i++) {
-        if (op->u.records[i].seq)
-            q->messages[op->u.records[i].seq - 1].asked = op->asked;
+    for (uint32_t i = 0; i < op->record_count; i++) {
+        const struct op_record *r = &op->records[i];
+        for (uint32_t k = 0; r->seq != 0 && k < MODEL_QUEUES; k++) {
+            struct model_queue *q = &m->queues[k];
+            if (r->queue == k)
+                q->messages[r->seq - 1].asked = op->asked;
+            for (uint64_t seq = q->count; r->queue == BY_TOPIC && seq > 0 && q->messages[seq - 1].index == r->index;
+                 seq--)
+                q->messages[seq - 1].asked = op->asked;
+            if (r->queue == k || r->queue == BY_TOPIC)
+                check_not_overfull(m, q);
+        }
     }
 }
 
@@ -150,6 +221,7 @@ static void control_applied(struct model *m, struct op *op, const struct command
     q->paused_was = q->paused;
     for (uint32_t g = 0; g < MODEL_GROUPS; g++)
         q->groups[g].was = q->groups[g].exists;
+    q->bound_was = q->bound;
     q->control = op->correlation;
     switch (op->type) {
     case COMMAND_QUEUE_CREATE:
@@ -159,8 +231,11 @@ static void control_applied(struct model *m, struct op *op, const struct command
     case COMMAND_QUEUE_ALTER:
         queue_mark_gone(m, q);
         settings_merge(&q->settings, c->u.queue.settings);
+        q->altered = true;
         queue_mark_gone(m, q);
         break;
+    case COMMAND_BIND: q->bound |= (uint8_t)(1u << op->u.pattern); break;
+    case COMMAND_UNBIND: q->bound &= (uint8_t) ~(1u << op->u.pattern); break;
     case COMMAND_QUEUE_DELETE: q->exists = false; break;
     case COMMAND_QUEUE_PAUSE: q->paused = true; break;
     case COMMAND_QUEUE_RESUME: q->paused = false; break;
@@ -174,14 +249,18 @@ static void control_applied(struct model *m, struct op *op, const struct command
 
 static bool is_control(enum command_type type)
 {
-    return type >= COMMAND_QUEUE_CREATE && type <= COMMAND_GROUP_SEEK && type != COMMAND_QUEUE_LIST &&
+    return type >= COMMAND_QUEUE_CREATE && type <= COMMAND_UNBIND && type != COMMAND_QUEUE_LIST &&
            type != COMMAND_QUEUE_DESCRIBE;
 }
 
 void model_applied(struct model *m, struct op *op, const struct command *c)
 {
-    if (op->type == COMMAND_PUBLISH)
+    if (op->type == COMMAND_PUBLISH || op->type == COMMAND_TRANSACT)
         publish_applied(m, op);
+    if (op->type == COMMAND_TRANSACT)
+        transact_applied(m, op);
+    else if (op->type == COMMAND_RESCHEDULE)
+        reschedule_applied(m, op);
     else if (op->type == COMMAND_SUBSCRIBE)
         subscribed(m, op, c);
     else if (op->type == COMMAND_UNSUBSCRIBE) {
@@ -205,14 +284,18 @@ static void purge_confirmed(struct model_queue *q, uint64_t last)
 }
 
 /* No control operation is in flight any more: there is no "before". */
-static void control_settled(struct model_queue *q)
+void control_settled(struct model_queue *q)
 {
     q->control = 0;
     q->was = q->exists;
     q->settings_was = q->settings;
     q->paused_was = q->paused;
-    for (uint32_t g = 0; g < MODEL_GROUPS; g++)
+    q->bound_was = q->bound;
+    for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
         q->groups[g].was = q->groups[g].exists;
+        q->groups[g].altering = false;
+        q->groups[g].filter_was = q->groups[g].filter;
+    }
 }
 
 static void control_confirmed(struct model *m, struct op *op)

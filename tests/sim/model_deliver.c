@@ -40,6 +40,16 @@ static void check_attempts(struct model *m, const struct model_queue *q, const s
     else if (attempts > s->deliveries + 1)
         model_fail(m, "attempts: %s/%s seq %" PRIu64 " comes as attempt %u, there were only %u before", q->name,
                    g->name, seq, attempts, s->deliveries);
+    else if (q->settings.max_attempts && attempts > q->settings.max_attempts && !q->altered)
+        model_fail(m, "attempts: %s/%s seq %" PRIu64 " comes as attempt %u of at most %u", q->name, g->name, seq,
+                   attempts, q->settings.max_attempts);
+}
+
+/* Does it go out in the order of seqs, whatever is under way? */
+static bool is_in_order(const struct model_queue *q, uint64_t seq)
+{
+    const struct model_message *msg = &q->messages[seq - 1];
+    return message_is_plain(msg) && (msg->traits.key == 0 || (!q->settings.ordered_keys && !q->altered));
 }
 
 static void check_slot(struct model *m, const struct model_queue *q, const struct model_group *g, uint64_t seq,
@@ -51,11 +61,15 @@ static void check_slot(struct model *m, const struct model_queue *q, const struc
     if (s->leased && m->now.mono.ms < s->deadline_ms)
         model_fail(m, "delivered twice: %s/%s seq %" PRIu64 " is leased for %" PRIu64 " ms more", q->name, g->name, seq,
                    s->deadline_ms - m->now.mono.ms);
-    if (m->now.wall.ms < s->due_ms)
-        model_fail(m, "delivered too early: %s/%s seq %" PRIu64 " was delayed for %" PRIu64 " ms more", q->name,
-                   g->name, seq, s->due_ms - m->now.wall.ms);
+    if (s->state == SLOT_BARRED)
+        model_fail(m, "filter: %s/%s seq %" PRIu64 " is kept away by its filter", q->name, g->name, seq);
+    if (s->rejected)
+        model_fail(m, "delivered again: %s/%s seq %" PRIu64 " was rejected", q->name, g->name, seq);
+    check_times(m, q, g, seq);
+    check_key(m, q, g, seq);
     /* What retention let go comes back if a crash takes the note of it. */
-    if (!s->first_done && s->deliveries == 0 && seq <= g->top_first && !q->messages[seq - 1].maybe_gone)
+    if (!s->first_done && s->deliveries == 0 && seq <= g->top_first && is_in_order(q, seq) &&
+        !q->messages[seq - 1].maybe_gone)
         model_fail(m, "order: %s/%s seq %" PRIu64 " comes for the first time after %" PRIu64, q->name, g->name, seq,
                    g->top_first);
 }
@@ -68,13 +82,13 @@ static void slot_delivered(struct model *m, const struct handing *h, uint64_t se
     check_slot(m, q, g, seq, s);
     check_attempts(m, q, g, seq, s, attempts);
     check_durable(m, q, seq, &q->messages[seq - 1]);
-    if (!s->first_done && seq > g->top_first)
+    if (!s->first_done && seq > g->top_first && is_in_order(q, seq))
         g->top_first = seq;
     s->first_done = true;
     s->attempts = attempts;
     s->deliveries++;
-    s->due_ms = s->due_kill_ms = s->due_power_ms = 0;
-    s->leased = false;
+    s->due = s->due_kill = s->due_power = (struct moment){0};
+    s->leased = s->due_unsure = s->rejected = s->rejected_perhaps = false;
     if (h->settle_on_send) {
         slot_settle(s, SURVIVES_NOTHING);
         return;
@@ -101,6 +115,7 @@ static void check_receipt(struct model *m, const struct model_queue *q, uint64_t
 static void handed_out(struct model *m, const struct handing *h, const struct delivery *d)
 {
     struct model_queue *q = &m->queues[h->queue];
+    queue_touched(m, h->queue);
     if (!q->exists || q->incarnation != h->incarnation || !q->groups[h->group].exists) {
         model_fail(m, "delivered from %s/%s, which is not there", q->name, q->groups[h->group].name);
         return;
@@ -124,6 +139,8 @@ static void handed_out(struct model *m, const struct handing *h, const struct de
         slot_delivered(m, h, seq, d->attempts[i], d->first_receipt + i);
         m->delivered++;
     }
+    if (!model_failed(m))
+        check_batch(m, q, &q->groups[h->group], d);
 }
 
 void model_delivered(struct model *m, const struct delivery *d)
@@ -145,7 +162,11 @@ void model_delivered(struct model *m, const struct delivery *d)
                         .conn = s->conn,
                         .stream = s->stream,
                         .lease_ms = s->lease_ms};
+    for (uint32_t i = 0; i < d->count; i++)
+        s->credit_bytes -= d->messages[i].padded_len;
     handed_out(m, &h, d);
+    if (!model_failed(m))
+        check_consumer(m, s);
 }
 
 void model_leased(struct model *m, struct op *op, const struct delivery *d)

@@ -1,7 +1,7 @@
 /* Publishes and settles: what their answers may say, and what they promise. */
 #include "model.h"
 
-static void raise_index(struct model *m, enum survives how, uint64_t index)
+void model_confirm_index(struct model *m, enum survives how, uint64_t index)
 {
     if (how == SURVIVES_POWER && index > m->durable_index)
         m->durable_index = index;
@@ -25,38 +25,64 @@ static void promise(struct model *m, struct model_queue *q, uint64_t seq, enum s
     struct model_message *msg = &q->messages[seq - 1];
     if (msg->survives < how)
         msg->survives = how;
-    raise_index(m, how, msg->index);
+    if (msg->turn == 0)
+        msg->turn = m->turn;
+    model_confirm_index(m, how, msg->index);
 }
 
-static void record_answered(struct model *m, struct op *op, struct op_record *r, const struct publish_result *result,
-                            uint64_t seq)
+static void record_refused(struct model *m, const struct op *op, const struct op_record *r, broker_error error)
 {
-    struct model_queue *q = &m->queues[op->queue];
-    if (result->error) {
-        m->refused++;
-        if (r->seq != 0)
-            model_fail(m, "publish: %s seq %llu was stored, the answer is %s", q->name, (unsigned long long)r->seq,
-                       broker_error_name(result->error));
-        bool plain =
-            result->error == BROKER_DISK_FULL || result->error == BROKER_OVERLOADED || result->error == BROKER_IO;
-        bool too_large = result->error == BROKER_TOO_LARGE && r->body_len >= BODY_TOO_LARGE;
-        if (!too_large && (!plain || !m->may_refuse))
-            model_fail(m, "publish to %s refused with %s", q->name, broker_error_name(result->error));
-        return;
+    m->refused++;
+    bool topic = r->queue == BY_TOPIC, may_be_full = false, too_low = false;
+    const char *name = topic ? "a topic" : m->queues[r->queue].name;
+    for (uint32_t k = 0; k < MODEL_QUEUES; k++) {
+        may_be_full |= (topic || k == r->queue) && limit_may_refuse(m, &m->queues[k], op);
+        too_low |= (topic || k == r->queue) && limit_is_too_low(&m->queues[k], op);
     }
-    if (!result->duplicate) {
-        if (r->seq == 0 || r->seq != seq)
-            model_fail(m, "publish: %s confirmed seq %llu, stored was %llu", q->name, (unsigned long long)seq,
-                       (unsigned long long)r->seq);
-        else
+    if (r->seq != 0)
+        model_fail(m, "publish: %s seq %llu was stored, the answer is %s", name, (unsigned long long)r->seq,
+                   broker_error_name(error));
+    bool plain = error == BROKER_DISK_FULL || error == BROKER_OVERLOADED || error == BROKER_IO;
+    bool right = (plain && m->may_refuse) ||
+                 (error == BROKER_TOO_LARGE && (r->body_len >= BODY_TOO_LARGE || too_low)) ||
+                 (error == BROKER_QUEUE_FULL && may_be_full) ||
+                 (error == BROKER_UNROUTABLE && topic && !op->unroutable_ok && route_count(m, r->traits.topic) == 0);
+    if (!right)
+        model_fail(m, "publish to %s refused with %s", name, broker_error_name(error));
+}
+
+static void routed_answered(struct model *m, struct op *op, struct op_record *r, const struct publish_result *result,
+                            uint64_t queues)
+{
+    uint64_t found = 0;
+    m->routed += queues;
+    for (uint32_t k = 0; k < MODEL_QUEUES; k++) {
+        struct model_queue *q = &m->queues[k];
+        for (uint64_t seq = 1; seq <= q->count; seq++) {
+            if (q->messages[seq - 1].publish != r->publish || q->messages[seq - 1].copied)
+                continue;
             promise(m, q, seq, op->asked);
-        return;
+            found++;
+        }
     }
+    if (result->duplicate ? found == 0 || r->seq != 0 : queues != r->seq)
+        model_fail(m, "publish by topic %s: said to have reached %llu queues%s, reached %llu",
+                   model_topic(r->traits.topic), (unsigned long long)queues, result->duplicate ? " before" : "",
+                   (unsigned long long)(r->seq ? r->seq : found));
+    if (!result->duplicate && queues == 0 && !op->unroutable_ok)
+        model_fail(m, "publish by topic %s reached nobody, without an error", model_topic(r->traits.topic));
+}
+
+static void duplicate_answered(struct model *m, struct op *op, struct op_record *r, uint64_t seq)
+{
+    struct model_queue *q = &m->queues[r->queue];
     uint64_t stored = stored_seq(q, r);
     m->duplicates++;
+    if (stored == 0 && id_perhaps_known(m, q, &r->traits, seq))
+        stored = seq; /* not by its number, but by its id */
     if (r->seq != 0 || stored == 0)
-        model_fail(m, "duplicate: %s publish %llu/%llu is called one and was %s", q->name,
-                   (unsigned long long)r->producer, (unsigned long long)r->number,
+        model_fail(m, "duplicate: %s publish %llu/%llu (id %u) is called one and was %s", q->name,
+                   (unsigned long long)r->producer, (unsigned long long)r->number, r->traits.id,
                    r->seq ? "stored now" : "never stored");
     else if (seq != 0 && seq != stored)
         model_fail(m, "duplicate: %s seq %llu is called a copy of %llu", q->name, (unsigned long long)stored,
@@ -65,30 +91,55 @@ static void record_answered(struct model *m, struct op *op, struct op_record *r,
         promise(m, q, stored, op->asked);
 }
 
+void record_answered(struct model *m, struct op *op, struct op_record *r, const struct publish_result *result,
+                     uint64_t seq)
+{
+    if (result->error) {
+        record_refused(m, op, r, result->error);
+        return;
+    }
+    if (r->queue == BY_TOPIC) {
+        routed_answered(m, op, r, result, seq);
+        return;
+    }
+    struct model_queue *q = &m->queues[r->queue];
+    if (q->incarnation != r->incarnation)
+        return;
+    if (result->duplicate)
+        duplicate_answered(m, op, r, seq);
+    else if (r->seq == 0 || r->seq != seq)
+        model_fail(m, "publish: %s confirmed seq %llu, stored was %llu", q->name, (unsigned long long)seq,
+                   (unsigned long long)r->seq);
+    else
+        promise(m, q, seq, op->asked);
+}
+
 void publish_completed(struct model *m, struct op *op, const struct completion *c)
 {
-    struct model_queue *q = &m->queues[op->queue];
-    if (q->incarnation != op->incarnation || c->error)
+    if (c->error)
         return;
     uint32_t next = 0;
     for (size_t i = 0; i < c->u.publish.count; i++) {
         const struct publish_result *result = &c->u.publish.results[i];
-        if (result->first_index != next || result->count == 0 || result->count > op->count - next) {
+        if (result->first_index != next || result->count == 0 || result->count > op->record_count - next) {
             model_fail(m, "publish #%u: result %zu covers %u+%u, expected from %u of %u", op->correlation, i,
-                       result->first_index, result->count, next, op->count);
+                       result->first_index, result->count, next, op->record_count);
             return;
         }
-        for (uint32_t k = 0; k < result->count; k++)
-            record_answered(m, op, &op->u.records[next + k], result, result->first_seq ? result->first_seq + k : 0);
+        for (uint32_t k = 0; k < result->count; k++) {
+            struct op_record *r = &op->records[next + k];
+            bool by_seq = result->first_seq && r->queue != BY_TOPIC;
+            record_answered(m, op, r, result, by_seq ? result->first_seq + k : result->first_seq);
+        }
         next += result->count;
     }
-    if (next != op->count)
-        model_fail(m, "publish #%u: %u of %u records answered", op->correlation, next, op->count);
+    if (next != op->record_count)
+        model_fail(m, "publish #%u: %u of %u records answered", op->correlation, next, op->record_count);
 }
 
 /* ---- settles ------------------------------------------------------------------------------------------------------------- */
 
-static struct slot *receipt_slot(struct model *m, const struct op_receipt *r)
+struct slot *receipt_slot(struct model *m, const struct op_receipt *r)
 {
     struct model_queue *q = &m->queues[r->queue];
     const struct model_group *g = &q->groups[r->group];
@@ -98,11 +149,11 @@ static struct slot *receipt_slot(struct model *m, const struct op_receipt *r)
 
 struct op_receipt *settle_add(struct model *m, struct op *op, const struct held *h)
 {
-    for (uint32_t i = 0; i < op->count; i++) {
-        if (op->u.settle.receipts[i].receipt == h->receipt)
+    for (uint32_t i = 0; i < op->receipt_count; i++) {
+        if (op->receipts[i].receipt == h->receipt)
             return NULL;
     }
-    struct op_receipt *r = &op->u.settle.receipts[op->count++];
+    struct op_receipt *r = &op->receipts[op->receipt_count++];
     *r = (struct op_receipt){.receipt = h->receipt,
                              .seq = h->seq,
                              .queue = h->queue,
@@ -122,17 +173,30 @@ struct op_receipt *settle_add(struct model *m, struct op *op, const struct held 
     return r;
 }
 
+static void nack_applied(struct model *m, const struct op *op, const struct op_receipt *r, struct slot *s)
+{
+    const struct model_queue *q = &m->queues[r->queue];
+    uint64_t ms = op->u.settle.ms;
+    if (ms == 0)
+        ms = backoff_least(q, s->attempts);
+    s->due = r->fate == RECEIPT_LIVE ? moment_after(m, ms) : (struct moment){0};
+    s->due_unsure = r->fate != RECEIPT_LIVE;
+    s->rejected = r->fate == RECEIPT_LIVE && op->u.settle.dead_letter;
+    s->rejected_how = SURVIVES_NOTHING;
+    s->rejected_perhaps = op->u.settle.dead_letter;
+}
+
 static void receipt_applied(struct model *m, const struct op *op, const struct op_receipt *r, struct slot *s)
 {
     bool live = r->fate == RECEIPT_LIVE;
     if (op->type == COMMAND_EXTEND) {
         if (live)
-            s->deadline_ms = m->now.mono.ms + op->u.settle.due_ms;
+            s->deadline_ms = m->now.mono.ms + op->u.settle.ms;
         return;
     }
     s->leased = false;
     if (op->type == COMMAND_NACK) {
-        s->due_ms = live ? op->u.settle.due_ms : 0;
+        nack_applied(m, op, r, s);
         return;
     }
     if (live)
@@ -147,8 +211,8 @@ void settle_applied(struct model *m, struct op *op)
     if (op->applied)
         return;
     op->applied = true;
-    for (uint32_t i = 0; i < op->count; i++) {
-        const struct op_receipt *r = &op->u.settle.receipts[i];
+    for (uint32_t i = 0; i < op->receipt_count; i++) {
+        const struct op_receipt *r = &op->receipts[i];
         struct slot *s = r->fate == RECEIPT_STALE ? NULL : receipt_slot(m, r);
         if (s)
             receipt_applied(m, op, r, s);
@@ -167,21 +231,27 @@ static bool listed_as_stale(const struct completion *c, uint64_t receipt)
 static void nack_confirmed(struct slot *s, const struct op *op, const struct op_receipt *r, enum survives how)
 {
     bool again = s->attempts != r->attempts; /* delivered since: the due time is history */
+    if (op->u.settle.dead_letter && !again) {
+        s->rejected = true;
+        s->rejected_how = how > s->rejected_how ? how : s->rejected_how;
+    }
     if (s->nacked_kill < r->attempts)
         s->nacked_kill = r->attempts;
     if (!again)
-        s->due_kill_ms = s->due_ms;
+        s->due_kill = s->due;
     if (how != SURVIVES_POWER)
         return;
     if (s->nacked_power < r->attempts)
         s->nacked_power = r->attempts;
     if (!again)
-        s->due_power_ms = s->due_ms;
+        s->due_power = s->due;
 }
 
 static void receipt_answered(struct model *m, struct op *op, const struct op_receipt *r, bool stale)
 {
     struct model_queue *q = &m->queues[r->queue];
+    model_trace(m, "%s #%u of %s/%s seq %llu: %s", model_op_name(op->type), op->correlation, q->name,
+                q->groups[r->group].name, (unsigned long long)r->seq, stale ? "stale" : "taken");
     if (r->fate == RECEIPT_LIVE && stale)
         model_fail(m, "%s: receipt %llx of %s seq %llu is live and was called stale", model_op_name(op->type),
                    (unsigned long long)r->receipt, q->name, (unsigned long long)r->seq);
@@ -208,9 +278,9 @@ static void receipt_answered(struct model *m, struct op *op, const struct op_rec
 /* It may have happened in part: nobody knows. */
 static void settle_failed(struct model *m, struct op *op)
 {
-    for (uint32_t i = 0; i < op->count; i++) {
-        struct slot *s = receipt_slot(m, &op->u.settle.receipts[i]);
-        if (!s || op->u.settle.receipts[i].fate == RECEIPT_STALE)
+    for (uint32_t i = 0; i < op->receipt_count; i++) {
+        struct slot *s = receipt_slot(m, &op->receipts[i]);
+        if (!s || op->receipts[i].fate == RECEIPT_STALE)
             continue;
         if (op->type == COMMAND_ACK && s->state != SLOT_SETTLED)
             s->state = SLOT_FREE;
@@ -225,13 +295,13 @@ void settle_completed(struct model *m, struct op *op, const struct completion *c
         return;
     }
     uint32_t stale = 0;
-    for (uint32_t i = 0; i < op->count; i++) {
-        bool is_stale = listed_as_stale(c, op->u.settle.receipts[i].receipt);
+    for (uint32_t i = 0; i < op->receipt_count; i++) {
+        bool is_stale = listed_as_stale(c, op->receipts[i].receipt);
         stale += is_stale;
-        receipt_answered(m, op, &op->u.settle.receipts[i], is_stale);
+        receipt_answered(m, op, &op->receipts[i], is_stale);
     }
-    if (c->u.settle.settled + c->u.settle.stale != op->count || stale != c->u.settle.stale)
+    if (c->u.settle.settled + c->u.settle.stale != op->receipt_count || stale != c->u.settle.stale)
         model_fail(m, "%s #%u of %u receipts: %u settled, %u stale, %u of them listed", model_op_name(op->type),
-                   op->correlation, op->count, c->u.settle.settled, c->u.settle.stale, stale);
-    raise_index(m, op->asked, op->index);
+                   op->correlation, op->receipt_count, c->u.settle.settled, c->u.settle.stale, stale);
+    model_confirm_index(m, op->asked, op->index);
 }

@@ -55,7 +55,7 @@ static void settle(struct history *h, enum command_type type, uint64_t from, uin
 {
     uint64_t newest = from + count - 1;
     if (goes_on(h) && newest <= h->world.model.held_count)
-        client_settle_held(h, type, newest, count, ms);
+        client_settle_held(h, type, newest, count, (struct settle_how){.ms = ms});
     steps(h);
 }
 
@@ -198,13 +198,135 @@ static void script_log(struct history *h)
     quiet(h);
 }
 
+/* ---- what goes together or not at all ------------------------------------------------------------------------------------ */
+
+static const broker_queue_settings two_attempts = {.size = sizeof(broker_queue_settings),
+                                                   .set = BROKER_SET_MAX_ATTEMPTS | BROKER_SET_DEAD_LETTER_EXPIRED,
+                                                   .max_attempts = 2,
+                                                   .dead_letter_expired = true};
+static const broker_queue_settings three_at_most = {
+    .size = sizeof(broker_queue_settings),
+    .set = BROKER_SET_MAX_MESSAGES | BROKER_SET_OVERFLOW,
+    .max_messages = 3,
+    .overflow = BROKER_OVERFLOW_DROP_OLDEST,
+};
+
+static void settle_how(struct history *h, uint64_t at, struct settle_how how)
+{
+    if (goes_on(h) && at <= h->world.model.held_count)
+        client_settle_held(h, COMMAND_NACK, at, 1, how);
+    steps(h);
+}
+
+static void publish_with(struct history *h, uint32_t queue, uint32_t count, struct traits traits)
+{
+    if (goes_on(h) && (queue == BY_TOPIC || h->world.model.queues[queue].exists))
+        client_publish_with(h, queue, count, &traits);
+    steps(h);
+}
+
+static void scan(struct history *h, uint32_t queue, enum scan_action action, uint32_t target)
+{
+    if (goes_on(h) && h->world.model.queues[queue].exists)
+        client_scan(h, queue, action, target, &(struct choice){0});
+    steps(h);
+}
+
+static void bind(struct history *h, uint32_t queue, uint32_t pattern)
+{
+    if (goes_on(h) && h->world.model.queues[queue].exists && h->world.model.queues[queue].control == 0)
+        client_bind(h, COMMAND_BIND, queue, pattern);
+    steps(h);
+}
+
+/* Dies of too many attempts, of a rejection, of its age; comes back. */
+static void script_dead_letters(struct history *h)
+{
+    create(h, 0, &two_attempts);
+    publish(h, 0, 2, 30);
+    publish_with(h, 0, 1, (struct traits){.ttl_ms = 50, .due_ms = 1000, .due_is_delay = true});
+    subscribe(h, 0, 10);
+    quiet(h);
+    settle(h, COMMAND_NACK, 1, 1, 0);
+    settle_how(h, 2, (struct settle_how){.dead_letter = true});
+    quiet(h);
+    settle(h, COMMAND_NACK, 3, 1, 0);
+    pass(h, 100);
+    quiet(h);
+    scan(h, MODEL_PLAIN, SCAN_REDRIVE, 0);
+    quiet(h);
+}
+
+static void script_topics(struct history *h)
+{
+    create(h, 0, &work_always);
+    create(h, 1, &work_always);
+    bind(h, 0, 1);
+    bind(h, 1, 3);
+    publish_with(h, BY_TOPIC, 2, (struct traits){.topic = 1});
+    publish_with(h, BY_TOPIC, 1, (struct traits){.topic = 2});
+    checkpoint(h);
+    publish_with(h, BY_TOPIC, 1, (struct traits){.topic = 1});
+    subscribe(h, 1, 2);
+    quiet(h);
+    settle(h, COMMAND_ACK, 1, 2, 0);
+    quiet(h);
+}
+
+static void script_transactions(struct history *h)
+{
+    create(h, 0, &work_always);
+    create(h, 1, &work_always);
+    publish(h, 0, 3, 20);
+    subscribe(h, 0, 2);
+    quiet(h);
+    if (goes_on(h) && h->world.model.held_count >= 2)
+        client_transact_with(h, 1, 0, 0, 2);
+    steps(h);
+    checkpoint(h);
+    if (goes_on(h))
+        client_transact_with(h, 0, 1, 0, 1);
+    quiet(h);
+}
+
+/* More times than fit into memory. */
+static void script_schedule(struct history *h)
+{
+    create(h, 0, &work_always);
+    for (uint32_t i = 0; i < 7; i++)
+        publish_with(h, 0, 2, (struct traits){.due_ms = 100 + 900 * (7 - i), .due_is_delay = true});
+    checkpoint(h);
+    subscribe(h, 0, 20);
+    pass(h, 3000);
+    quiet(h);
+    if (goes_on(h) && h->world.model.queues[0].count >= 2)
+        client_reschedule(h, 0, 2, 200);
+    pass(h, 1000);
+    quiet(h);
+}
+
+static void script_mend(struct history *h)
+{
+    create(h, 0, &work_always);
+    create(h, 1, &three_at_most);
+    publish(h, 0, 4, 40);
+    scan(h, 0, SCAN_MOVE, 2);
+    quiet(h);
+    publish(h, 1, 3, 40);
+    publish(h, 0, 2, 40);
+    scan(h, 0, SCAN_DELETE, 0);
+    checkpoint(h);
+    quiet(h);
+}
+
 static const struct script {
     const char *name;
     void (*run)(struct history *h);
 } scripts[] = {
-    {"publish, ack, nack", script_ack}, {"checkpoints", script_checkpoint},    {"rolling segments", script_roll},
-    {"mixed sync", script_mixed_sync},  {"administration", script_administer}, {"cleaning", script_clean},
-    {"log retention", script_log},
+    {"publish, ack, nack", script_ack},    {"checkpoints", script_checkpoint},    {"rolling segments", script_roll},
+    {"mixed sync", script_mixed_sync},     {"administration", script_administer}, {"cleaning", script_clean},
+    {"log retention", script_log},         {"dead letters", script_dead_letters}, {"topics", script_topics},
+    {"transactions", script_transactions}, {"schedule", script_schedule},         {"mending", script_mend},
 };
 #define SCRIPTS (sizeof(scripts) / sizeof(scripts[0]))
 
@@ -217,6 +339,7 @@ void script_setup(struct history *h, uint64_t variant, bool trace)
 {
     *h = (struct history){.queues = 2};
     world_init(&h->world, variant * 2 + 1, trace);
+    h->world.engine_options.max_schedule_entries = 4;
     h->world.store_options.checkpoint_bytes = 1 << 20; /* only where the script says so, or a segment is full */
 }
 

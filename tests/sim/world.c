@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wire.h>
 
 /* ---- between engine and store: the model sees what is appended ------------------------------------------------------------ */
 
@@ -12,8 +13,38 @@ static broker_error spy_append(void *arg, const uint8_t *record, uint32_t length
 {
     struct world *w = arg;
     broker_error error = store_engine_ops.append(w->store, record, length, durability, index);
+    struct append_item item = {record, length};
     if (!error && !w->disk->frozen)
-        model_appended(&w->model, record, *index);
+        model_appended(&w->model, &item, 1, *index);
+    return error;
+}
+
+static bool is_end(const uint8_t *record)
+{
+    uint8_t type = record_type_of(record);
+    return type == RECORD_SETTLE || type == RECORD_DELETE || type == RECORD_EXPIRE;
+}
+
+static broker_error store_all(struct world *w, const struct append_item *items, uint32_t count,
+                              enum durability durability, uint64_t *index)
+{
+    if (w->bug == BUG_FORGET_END && count == 2 && is_end(items[1].record) && !is_end(items[0].record))
+        return store_engine_ops.append_all(w->store, items, 1, durability, index);
+    if (w->bug == BUG_HALF_STEP && record_type_of(items[0].record) != RECORD_ROUTE && count > 1) {
+        broker_error error = store_engine_ops.append_all(w->store, items, 1, durability, index);
+        store_flush(w->store, w->now);
+        return error ? error : store_engine_ops.append_all(w->store, items + 1, count - 1, durability, index);
+    }
+    return store_engine_ops.append_all(w->store, items, count, durability, index);
+}
+
+static broker_error spy_append_all(void *arg, const struct append_item *items, uint32_t count,
+                                   enum durability durability, uint64_t *index)
+{
+    struct world *w = arg;
+    broker_error error = store_all(w, items, count, durability, index);
+    if (!error && !w->disk->frozen)
+        model_appended(&w->model, items, count, *index);
     return error;
 }
 
@@ -57,6 +88,7 @@ static void spy_stats(void *arg, struct store_stats *out)
 
 static const struct store_ops spy_ops = {
     .append = spy_append,
+    .append_all = spy_append_all,
     .read = spy_read,
     .dead = spy_dead,
     .queue_gone = spy_queue_gone,
@@ -72,12 +104,15 @@ static void observe_answer(struct world *w, const struct completion *c)
 {
     struct model_queue *q = &w->model.queues[w->observed_queue];
     w->observed = true;
-    if (c->error == BROKER_QUEUE_NOT_FOUND)
-        model_observe(&w->model, q, NULL, NULL, 0, w->power);
-    else if (c->error)
+    const broker_queue_info *info = c->error ? NULL : c->u.describe.queue;
+    if (c->error && c->error != BROKER_QUEUE_NOT_FOUND)
         model_fail(&w->model, "describe of %s failed: %s", q->name, c->text);
+    else if (w->what == OBSERVE_MESSAGES)
+        model_observe_messages(&w->model, q, info, w->power);
+    else if (w->what == OBSERVE_DRAINED)
+        model_observe_drained(&w->model, q, info);
     else
-        model_observe(&w->model, q, c->u.describe.queue, c->u.describe.groups, c->u.describe.group_count, w->power);
+        model_observe(&w->model, q, info, c->u.describe.groups, c->u.describe.group_count, w->power);
 }
 
 /* From the moment on at which the disk froze, the process is dead and nobody hears it. */
@@ -142,6 +177,13 @@ void world_init(struct world *w, uint64_t seed, bool trace)
                                               .sync_interval_ms = 1000,
                                               .clean_below_percent = 30,
                                               .checkpoint_bytes = 64 << 10};
+}
+
+void world_plant(struct world *w, enum bug bug)
+{
+    w->bug = bug;
+    w->disk->plant_skip_sync = bug == BUG_SKIP_SYNC;
+    w->store_options.plant_seal_early = bug == BUG_SEAL_EARLY;
 }
 
 static void store_said(void *arg, bool problem, const char *text)
@@ -230,9 +272,14 @@ bool world_start(struct world *w)
     w->model.now = w->now;
     process_new(w);
     w->starts++;
+    w->model.starts_since++;
     broker_error error = store_open(w->store, w->engine, w->now, &report);
     if (error == BROKER_OK && !world_is_dying(w)) {
-        model_trace(&w->model, "started (%llu)", (unsigned long long)w->starts);
+        struct store_stats stats;
+        store_engine_ops.stats(w->store, &stats);
+        model_started(&w->model, stats.log_index - 1);
+        model_trace(&w->model, "started (%llu), found %llu batches", (unsigned long long)w->starts,
+                    (unsigned long long)w->model.last_index);
         return true;
     }
     w->broken_starts++;
@@ -283,25 +330,44 @@ static void observe_queue_reads(struct world *w, const struct model_queue *q)
     }
 }
 
+static void observe_queue(struct world *w, uint32_t i)
+{
+    struct model_queue *q = &w->model.queues[i];
+    struct command c = {
+        .type = COMMAND_QUEUE_DESCRIBE, .token = {.conn = 1, .correlation = 1}, .queue = {q->name, strlen(q->name)}};
+    w->observed_queue = i;
+    w->observed = false;
+    door_submit(w->door, &w->sessions[1], w->now, &c);
+    if (!w->observed)
+        model_fail(&w->model, "describe of %s is not answered", q->name);
+}
+
+/* First which messages are there: that decides what else must be. */
 void world_observe(struct world *w, bool reads)
 {
     w->observing = true;
-    for (uint32_t i = 0; i < MODEL_QUEUES && !model_failed(&w->model); i++) {
-        struct model_queue *q = &w->model.queues[i];
-        struct command c = {.type = COMMAND_QUEUE_DESCRIBE,
-                            .token = {.conn = 1, .correlation = 1},
-                            .queue = {q->name, strlen(q->name)}};
-        w->observed_queue = i;
-        w->observed = false;
-        door_submit(w->door, &w->sessions[1], w->now, &c);
-        if (!w->observed)
-            model_fail(&w->model, "describe of %s is not answered", q->name);
-    }
+    w->what = OBSERVE_MESSAGES;
+    for (uint32_t i = 0; i < MODEL_QUEUES && !model_failed(&w->model); i++)
+        observe_queue(w, i);
+    w->what = OBSERVE_ALL;
+    if (!model_failed(&w->model))
+        model_observed_messages(&w->model);
+    for (uint32_t i = 0; i < MODEL_QUEUES && !model_failed(&w->model); i++)
+        observe_queue(w, i);
     model_restarted(&w->model);
     w->power = false;
     w->observing = false;
     for (uint32_t i = 0; reads && i < MODEL_QUEUES && !model_failed(&w->model); i++)
         observe_queue_reads(w, &w->model.queues[i]);
+}
+
+void world_observe_drained(struct world *w)
+{
+    w->observing = true;
+    w->what = OBSERVE_DRAINED;
+    for (uint32_t i = 0; i < MODEL_QUEUES && !model_failed(&w->model); i++)
+        observe_queue(w, i);
+    w->observing = false;
 }
 
 /* ---- living and dying ------------------------------------------------------------------------------------------------------------ */
@@ -325,7 +391,9 @@ static void share_indexes(struct world *w)
 {
     w->model.platter_index = w->believe ? UINT64_MAX : w->writer.truly_durable;
     w->model.system_index = w->writer.written;
+    w->model.reported_index = w->writer.reported_durable;
     w->model.now = w->now;
+    model_turn(&w->model);
 }
 
 void world_submit(struct world *w, struct op *op, struct command *c)
@@ -338,7 +406,10 @@ void world_submit(struct world *w, struct op *op, struct command *c)
                 (unsigned long long)op->conn);
     share_indexes(w);
     model_submit_begin(&w->model, op);
-    door_submit(w->door, &w->sessions[op->conn % CONNS_MAX], w->now, c);
+    if (c->type == COMMAND_PUBLISH && c->queue.len == 0)
+        engine_submit(w->engine, w->now, c);
+    else
+        door_submit(w->door, &w->sessions[op->conn % CONNS_MAX], w->now, c);
     if (is_heard(w))
         model_submit_end(&w->model, op, c);
     else
@@ -357,7 +428,10 @@ void world_tell(struct world *w, struct command *c)
 void world_turn(struct world *w)
 {
     share_indexes(w);
-    engine_tick(w->engine, w->now);
+    struct now now = w->now;
+    now.mono.ms += w->bug == BUG_FIRE_EARLY ? 200 : 0;
+    w->engine_next = engine_tick(w->engine, now);
+    w->model.ticked = (struct moment){w->now.wall.ms, w->now.mono.ms};
     store_tick(w->store, w->now);
     store_flush(w->store, w->now);
     store_end_turn(w->store);
@@ -395,7 +469,8 @@ bool world_settle(struct world *w)
         sim_writer_run(&w->writer, w->store, w->now);
         if (!sim_workers_run(&w->workers))
             return false;
-        if (busy || sim_writer_has_work(&w->writer))
+        bool again = w->engine_next.ms <= w->now.mono.ms; /* it does a slice of its work in each turn */
+        if (busy || again || sim_writer_has_work(&w->writer))
             continue;
         if (!store_busy(w->store))
             return true;

@@ -19,6 +19,20 @@
 #include "schedule.h"
 #include "simdisk.h"
 
+/* Bugs that the simulation must find if they are planted. Most sit where the simulation touches the broker: what it gives to
+   the disk, the store or the engine is wrong, not the broker's own code. */
+enum bug {
+    BUG_NONE,
+    BUG_SKIP_SYNC,  /* a sync that does nothing */
+    BUG_SEAL_EARLY, /* a footer written before its records are durable */
+    BUG_FIRE_EARLY, /* what waits for a time comes 200 ms early */
+    BUG_FORGET_END, /* a message moves: its copy is stored, the end of the original is not */
+    BUG_HALF_STEP,  /* what belongs into one batch goes into two */
+    BUG_COUNT
+};
+
+enum observing { OBSERVE_MESSAGES /* which there are */, OBSERVE_ALL, OBSERVE_DRAINED };
+
 struct world {
     struct rng rng;
     struct now now;
@@ -32,6 +46,7 @@ struct world {
     struct model model;
     struct store_options store_options;
     struct engine_options engine_options;
+    enum bug bug;   /* planted */
     bool fatal;     /* the store has given up */
     bool believe;   /* do not compare deliveries with what the disk knows: crashes must find it */
     bool observing; /* answers go to observe_* instead of the model */
@@ -39,17 +54,22 @@ struct world {
     bool power;     /* some crash since the last look was a power cut */
     uint32_t observed_queue;
     bool observed;
+    enum observing what;
+    monotime engine_next;                        /* when it wants its next turn */
     uint32_t output_room;                        /* deliveries that fit before a connection's output counts as full */
     uint64_t starts, cuts, kills, broken_starts; /* statistics */
     char report[400];                            /* what store_open had to say */
 };
 
 void world_init(struct world *w, uint64_t seed, bool trace);
+void world_plant(struct world *w, enum bug bug);
 void world_release(struct world *w);
 /* Open the store on the disk as it is. false: the disk was cut or failed meanwhile (look at w->disk), or the model failed. */
 bool world_start(struct world *w);
 /* Compare all of what the broker says with the model. `reads`: read each message that must be there, too. */
 void world_observe(struct world *w, bool reads);
+/* After every group was drained: nothing takes room that nobody waits for. */
+void world_observe_drained(struct world *w);
 /* The process dies here and now; what it had given to the system stays; `power`: only what a power cut leaves. */
 void world_die(struct world *w, bool power);
 /* The process is gone; the disk keeps what was not synced apart, the model knows nothing of it yet. */

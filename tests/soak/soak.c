@@ -159,7 +159,7 @@ static bool set_up(struct run *r)
             q == 0 ? BROKER_SYNC_ALWAYS : BROKER_SYNC_INTERVAL; /* both survive a kill; the power is another matter */
         if (broker_queue_create(r->admin, queues[q], &s) != BROKER_OK)
             return fail(r, "cannot create a queue");
-        if (broker_group_create(r->admin, queues[q], soak_groups[1], BROKER_START_BEGINNING, 0) != BROKER_OK)
+        if (broker_group_create(r->admin, queues[q], soak_groups[1], BROKER_START_BEGINNING, 0, NULL) != BROKER_OK)
             return fail(r, "cannot create a group");
     }
     return true;
