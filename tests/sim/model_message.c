@@ -204,6 +204,10 @@ static void message_described(struct model *m, struct model_queue *q, struct mod
     if (record_view_get(record, record_length(record), &view) == BROKER_OK)
         check_traits(m, q, msg, &view);
     message_timed(m, q, msg, record);
+    model_trace(m, "stored %s seq %llu: priority %u, key %u, topic %u, id %u, due in %lld, expires in %lld", q->name,
+                (unsigned long long)q->count, r->traits.priority, r->traits.key, r->traits.topic, r->traits.id,
+                msg->due.wall_ms ? (long long)(msg->due.mono_ms - m->now.mono.ms) : 0,
+                msg->expire.wall_ms ? (long long)(msg->expire.mono_ms - m->now.mono.ms) : 0);
     for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
         if (q->groups[g].exists && !choice_takes(&q->groups[g].filter, msg))
             slot_settle(&q->groups[g].slots[q->count - 1], SURVIVES_POWER);

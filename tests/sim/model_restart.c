@@ -69,6 +69,7 @@ void model_restarted(struct model *m)
 /* Each start, also one that does not come to its end, writes at most one batch of its own. */
 void model_started(struct model *m, uint64_t index)
 {
+    m->life++;
     m->last_index = index;
     m->sure_index = index + 1 < m->starts_since ? 0 : index + 1 - m->starts_since;
     m->turn++;

@@ -33,20 +33,16 @@ static void promise(struct model *m, struct model_queue *q, uint64_t seq, enum s
 static void record_refused(struct model *m, const struct op *op, const struct op_record *r, broker_error error)
 {
     m->refused++;
-    bool topic = r->queue == BY_TOPIC, may_be_full = false, too_low = false;
+    bool topic = r->queue == BY_TOPIC;
     const char *name = topic ? "a topic" : m->queues[r->queue].name;
-    for (uint32_t k = 0; k < MODEL_QUEUES; k++) {
-        may_be_full |= (topic || k == r->queue) && limit_may_refuse(m, &m->queues[k], op);
-        too_low |= (topic || k == r->queue) && limit_is_too_low(&m->queues[k], op);
-    }
     if (r->seq != 0)
         model_fail(m, "publish: %s seq %llu was stored, the answer is %s", name, (unsigned long long)r->seq,
                    broker_error_name(error));
     bool plain = error == BROKER_DISK_FULL || error == BROKER_OVERLOADED || error == BROKER_IO;
     bool right = (plain && m->may_refuse) ||
-                 (error == BROKER_TOO_LARGE && (r->body_len >= BODY_TOO_LARGE || too_low)) ||
-                 (error == BROKER_QUEUE_FULL && may_be_full) ||
-                 (error == BROKER_UNROUTABLE && topic && !op->unroutable_ok && route_count(m, r->traits.topic) == 0);
+                 (error == BROKER_TOO_LARGE && (r->body_len >= BODY_TOO_LARGE || op->too_low)) ||
+                 (error == BROKER_QUEUE_FULL && op->may_be_full) ||
+                 (error == BROKER_UNROUTABLE && topic && !op->unroutable_ok && r->routes == 0);
     if (!right)
         model_fail(m, "publish to %s refused with %s", name, broker_error_name(error));
 }

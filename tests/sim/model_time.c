@@ -45,9 +45,9 @@ void message_timed(struct model *m, const struct model_queue *q, struct model_me
     struct record_view view;
     if (record_view_get(record, record_length(record), &view) != BROKER_OK)
         return;
-    uint64_t ttl = q->settings.ttl_ms;
+    uint64_t queue = q->settings.ttl_ms ? msg->time_ms + q->settings.ttl_ms : 0, own = view.expire_ms;
     msg->due = view.due_ms > msg->time_ms ? moment_at(m, view.due_ms) : (struct moment){0};
-    msg->expire = moment_at(m, view.expire_ms ? view.expire_ms : ttl ? msg->time_ms + ttl : 0);
+    msg->expire = moment_at(m, own && (!queue || own < queue) ? own : queue);
 }
 
 static void message_restarted(const struct model *m, struct model_message *msg)
