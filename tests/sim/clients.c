@@ -183,6 +183,8 @@ void client_settle_held(struct history *h, enum command_type type, uint64_t newe
     }
     op->u.settle.ms = how.ms;
     op->u.settle.dead_letter = how.dead_letter;
+    if (type != COMMAND_ACK)
+        model_trace(m, "with %u ms%s", how.ms, how.dead_letter ? ", to the dead letters" : "");
     struct command c = {.type = type};
     c.u.settle.ranges = ranges;
     c.u.settle.count = n;

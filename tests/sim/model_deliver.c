@@ -49,7 +49,8 @@ static void check_attempts(struct model *m, const struct model_queue *q, const s
 static bool is_in_order(const struct model_queue *q, uint64_t seq)
 {
     const struct model_message *msg = &q->messages[seq - 1];
-    return message_is_plain(msg) && (msg->traits.key == 0 || (!q->settings.ordered_keys && !q->altered));
+    return message_is_plain(msg) &&
+           (msg->traits.key == 0 || (!q->settings.ordered_keys && !q->settings.fair_keys && !q->altered));
 }
 
 static void check_slot(struct model *m, const struct model_queue *q, const struct model_group *g, uint64_t seq,

@@ -341,7 +341,8 @@ void model_check_drained(struct model *m)
         queue_mark_gone(m, q);
         for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
             for (uint64_t seq = 1; q->groups[g].exists && seq <= q->count; seq++) {
-                if (q->groups[g].slots[seq - 1].state == SLOT_WANTED && moment_is_due(m, &q->messages[seq - 1].due))
+                const struct slot *s = &q->groups[g].slots[seq - 1];
+                if (s->state == SLOT_WANTED && moment_is_due(m, &q->messages[seq - 1].due) && moment_is_due(m, &s->due))
                     model_fail(m, "lost: %s/%s seq %" PRIu64 " of %" PRIu64 " was never delivered", q->name,
                                q->groups[g].name, seq, q->count);
             }
@@ -360,8 +361,12 @@ void model_observe_drained(struct model *m, struct model_queue *q, const broker_
     if (!info || q->altered || q->settings.retention == BROKER_RETENTION_LOG ||
         q->settings_was.retention == BROKER_RETENTION_LOG)
         return;
-    for (uint64_t seq = 1; seq <= q->count; seq++)
-        waiting += !moment_is_due(m, &q->messages[seq - 1].due);
+    for (uint64_t seq = 1; seq <= q->count; seq++) {
+        bool waits = !moment_is_due(m, &q->messages[seq - 1].due);
+        for (uint32_t g = 0; g < MODEL_GROUPS; g++)
+            waits |= q->groups[g].exists && !moment_is_due(m, &q->groups[g].slots[seq - 1].due);
+        waiting += waits;
+    }
     if (info->messages > waiting)
         model_fail(m, "drained: %s still has %" PRIu64 " messages, of which %" PRIu64 " may wait for their time",
                    q->name, info->messages, waiting);
