@@ -37,7 +37,8 @@ static bool queue_may_be_full(const struct model_queue *q, uint64_t more, uint64
         n++;
         bytes += q->messages[seq - 1].padded;
     }
-    return (s->max_messages && n + more > s->max_messages) || (s->max_bytes && bytes + more_bytes > s->max_bytes);
+    return (s->max_messages && n + more > s->max_messages) ||
+           (s->max_bytes != 0 && (n > 0 || more_bytes > s->max_bytes)); /* counted in runs: about */
 }
 
 /* A limit under which not even an empty queue takes it. */

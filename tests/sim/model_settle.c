@@ -75,11 +75,13 @@ static void duplicate_answered(struct model *m, struct op *op, struct op_record 
     uint64_t stored = stored_seq(q, r);
     m->duplicates++;
     if (stored == 0 && id_perhaps_known(m, q, &r->traits, seq))
-        stored = seq; /* not by its number, but by its id */
+        stored = seq;                                                /* not by its number, but by its id */
+    if (r->seq == 0 && stored == 0 && seq == 0 && r->traits.id != 0) /* it was one by its id before */
+        return;
     if (r->seq != 0 || stored == 0)
-        model_fail(m, "duplicate: %s publish %llu/%llu (id %u) is called one and was %s", q->name,
+        model_fail(m, "duplicate: %s publish %llu/%llu (id %u) is called one (of %llu) and was %s", q->name,
                    (unsigned long long)r->producer, (unsigned long long)r->number, r->traits.id,
-                   r->seq ? "stored now" : "never stored");
+                   (unsigned long long)seq, r->seq ? "stored now" : "never stored");
     else if (seq != 0 && seq != stored)
         model_fail(m, "duplicate: %s seq %llu is called a copy of %llu", q->name, (unsigned long long)stored,
                    (unsigned long long)seq);
