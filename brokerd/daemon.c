@@ -208,6 +208,12 @@ static void collect_stats(void *arg, broker_stats *out, uint64_t *epoch)
     out->published = e.published;
     out->delivered = e.delivered;
     out->acked = e.acked;
+    out->scheduled = e.scheduled;
+    out->redelivered = e.redelivered;
+    out->dead_lettered = e.dead_lettered;
+    out->expired = e.expired;
+    out->dropped = e.dropped;
+    out->duplicates = e.duplicates;
     out->syncs = s.syncs;
     out->bytes_written = s.bytes_written;
     out->log_index = s.log_index;
@@ -327,6 +333,7 @@ static bool build_front(struct daemon *d)
         .max_message_bytes = (uint32_t)c->limits.max_message_bytes,
         .max_connections = (uint32_t)c->tcp.max_connections,
         .max_settle_ranges = (uint32_t)c->limits.settle_ranges,
+        .max_transact_parts = (uint32_t)c->limits.transact_parts,
         .waiting_leases = (uint32_t)c->limits.waiting_leases,
         .heartbeat_ms = (uint32_t)c->tcp.heartbeat_ms,
         .hello_ms = (uint32_t)c->tcp.hello_ms,
@@ -334,7 +341,8 @@ static bool build_front(struct daemon *d)
         .stall_ms = (uint32_t)c->tcp.stall_ms,
         .output_bytes = c->tcp.output_bytes,
     };
-    struct front_tcp_host host = {.stats = collect_stats, .arg = d};
+    struct front_tcp_host host = {
+        .stats = collect_stats, .arg = d, .backup_ops = &store_backup_ops, .backup = d->store};
     d->front = front_tcp_new(&options, d->net, &host);
     return d->front || out_of_memory();
 }
@@ -349,13 +357,17 @@ static bool build_engine(struct daemon *d)
         .max_groups_per_queue = (uint32_t)c->limits.max_groups,
         .max_producers = (uint32_t)c->limits.producers,
         .producer_ttl_ms = c->limits.producer_ttl_ms,
+        .max_schedule_entries = (uint32_t)c->limits.schedule_entries,
+        .max_bindings_per_queue = (uint32_t)c->limits.max_bindings,
+        .max_compaction_keys = (uint32_t)c->limits.compaction_keys,
     };
-    /* A LEASE's answer is one frame: head and attempts of 1024 messages beside the records. */
-    uint64_t batch = c->limits.max_frame_bytes - 8192;
+    /* A LEASE's answer is one frame: head, attempts and seqs of 1024 messages beside the records. */
+    uint64_t batch = c->limits.max_frame_bytes - 16384;
     struct door_options door_options = {
         .max_subscriptions = (uint32_t)c->limits.subscriptions,
         .max_waiting_leases = (uint32_t)c->limits.waiting_leases,
         .max_settle_ranges = (uint32_t)c->limits.settle_ranges,
+        .max_transact_parts = (uint32_t)c->limits.transact_parts,
         .max_list = (uint32_t)c->limits.list_limit,
         .max_batch_bytes = (uint32_t)batch,
         .max_message_bytes = (uint32_t)c->limits.max_message_bytes,

@@ -33,7 +33,8 @@ struct conf {
     } store;
     struct {
         uint64_t max_message_bytes, max_frame_bytes, max_queues, max_groups, subscriptions, waiting_leases,
-            settle_ranges, list_limit, producers, producer_ttl_ms, default_lease_ms;
+            settle_ranges, list_limit, producers, producer_ttl_ms, default_lease_ms, max_bindings, transact_parts,
+            schedule_entries, compaction_keys;
     } limits;
     struct {
         uint64_t level;   /* enum log_level */

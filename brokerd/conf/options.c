@@ -102,6 +102,15 @@ const struct conf_option conf_options[] = {
     {"limits", "default_lease", CONF_TIME, AT(limits.default_lease_ms), "30 s", 1, 24 * HOUR, false, NULL,
      "Lease of queues that set none."},
 
+    {"limits", "max_bindings", CONF_NUMBER, AT(limits.max_bindings), "1000", 1, 1000000, false, NULL,
+     "Topic patterns bound to one queue."},
+    {"limits", "transact_parts", CONF_NUMBER, AT(limits.transact_parts), "1024", 1, 1024, false, NULL,
+     "Parts of one transaction."},
+    {"limits", "schedule_entries", CONF_NUMBER, AT(limits.schedule_entries), "65536", 1024, 100000000, false, NULL,
+     "Due and expiry times kept in memory, all queues together; beyond it they wait in the log until they come near."},
+    {"limits", "compaction_keys", CONF_NUMBER, AT(limits.compaction_keys), "1000000", 1, 100000000, false, NULL,
+     "Distinct keys that one pass over a compacted log remembers; beyond it a log takes several passes."},
+
     {"log", "level", CONF_WORD, AT(log.level), "info", LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG, false, level_words,
      "What is written to standard error."},
     {"log", "journal", CONF_WORD, AT(log.journal), "auto", CONF_JOURNAL_AUTO, CONF_JOURNAL_NO, false, journal_words,

@@ -15,9 +15,9 @@
 enum permission {
     PERMISSION_NONE = 0, /* needs none */
     PERMISSION_PUBLISH = 1,
-    PERMISSION_CONSUME = 2, /* subscribe, lease, settle */
-    PERMISSION_MANAGE = 4,  /* make, change and remove queues and groups */
-    PERMISSION_OBSERVE = 8, /* list and describe */
+    PERMISSION_CONSUME = 2, /* subscribe, lease, settle, peek */
+    PERMISSION_MANAGE = 4,  /* make, change and remove queues, groups, bindings, and what lies in them */
+    PERMISSION_OBSERVE = 8, /* list, describe, count */
     PERMISSION_ALL = 15,
 };
 
@@ -38,8 +38,9 @@ struct door_options {            /* 0: no limit of the door's own */
     uint32_t max_subscriptions;  /* of a session */
     uint32_t max_waiting_leases; /* of a session */
     uint32_t max_settle_ranges;  /* in one command */
+    uint32_t max_transact_parts; /* in one command */
     uint32_t max_list;           /* queues in one answer */
-    uint32_t max_batch_bytes;    /* that a LEASE may ask for; asking for 0 or more means this */
+    uint32_t max_batch_bytes;    /* that a LEASE or a peek may ask for; asking for 0 or more means this */
     uint32_t max_message_bytes;  /* that a queue may allow */
 };
 
@@ -51,6 +52,9 @@ void door_free(struct door *d);
 
 /* Check and hand on. `session` may be NULL for COMMAND_CLOSE, HOLD and UNHOLD. */
 void door_submit(struct door *d, struct door_session *session, struct now now, const struct command *c);
+/* For what a front does without the engine: may this session? OK, or the error with its sentence in `text`. */
+broker_error door_permits(const struct door *d, const struct door_session *session, unsigned permission,
+                          bool while_draining, char *text, size_t size, uint32_t *retry_ms);
 /* The front tells of every completion and every `ended` that concerns the session, in its sink's functions. */
 void door_completed(struct door_session *session, const struct completion *c);
 void door_ended(struct door_session *session);

@@ -172,37 +172,37 @@ static uint64_t scan_range(struct rig *r, enum scan_action action, uint64_t from
 static void the_newest_goes_meanwhile(void **state)
 {
     struct rig *r = begin(state);
-    for (int i = 0; i < 300; i++) { /* more than a turn reads */
+    for (int i = 0; i < 600; i++) { /* more than two turns read */
         put(r, "", "x");
     }
-    put(r, "a", "301");
+    put(r, "a", "601");
     put(r, "a", "");
-    put(r, "a", "303");
-    put(r, "b", "304");
-    put(r, "b", "305");
-    put(r, "b", "306");
+    put(r, "a", "603");
+    put(r, "b", "604");
+    put(r, "b", "605");
+    put(r, "b", "606");
     for (int i = 0; i < 300; i++) {
         put(r, "", "x");
     }
     r->now.mono.ms += 61000;
     r->now.wall.ms += 61000;
-    while (r->reads < 606 + 100) { /* into the second walk, not to the keys yet */
+    while (r->reads < 906 + 100) { /* into the second walk, not to the keys yet */
         rig_tick(r);
     }
     struct command c = {.type = COMMAND_SCAN, .token = {.conn = 1}, .queue = rig_name("log")};
     c.u.scan.action = SCAN_DELETE;
-    c.u.scan.from_seq = c.u.scan.to_seq = 303;
+    c.u.scan.from_seq = c.u.scan.to_seq = 603;
     rig_submit(r, &c);
-    c.u.scan.from_seq = c.u.scan.to_seq = 306;
+    c.u.scan.from_seq = c.u.scan.to_seq = 606;
     rig_submit(r, &c);
     rig_settle(r);
-    uint64_t value = scan_range(r, SCAN_COUNT, 301, 301), empty = scan_range(r, SCAN_COUNT, 302, 302);
+    uint64_t value = scan_range(r, SCAN_COUNT, 601, 601), empty = scan_range(r, SCAN_COUNT, 602, 602);
     assert_true(value <= empty); /* never the value without the empty body behind it */
-    assert_int_equal(scan_range(r, SCAN_COUNT, 305, 305), 1);
+    assert_int_equal(scan_range(r, SCAN_COUNT, 605, 605), 1);
     rig_pass(r, 30000); /* the next pass makes it good */
-    assert_int_equal(scan_range(r, SCAN_COUNT, 301, 303), 0);
-    assert_int_equal(scan_range(r, SCAN_COUNT, 304, 306), 1);
-    assert_int_equal(scan_range(r, SCAN_COUNT, 305, 305), 1);
+    assert_int_equal(scan_range(r, SCAN_COUNT, 601, 603), 0);
+    assert_int_equal(scan_range(r, SCAN_COUNT, 604, 606), 1);
+    assert_int_equal(scan_range(r, SCAN_COUNT, 605, 605), 1);
 }
 
 static void what_waits_for_its_time(void **state)
@@ -288,6 +288,7 @@ static void changes_under_way(void **state)
     broker_queue_settings off = COMPACTED, work = COMPACTED;
     off.compact = false;
     work.retention = BROKER_RETENTION_WORK;
+    work.compact = false;
     for (int turn = 0; turn < 3; turn++) {
         for (int i = 0; i < 1000; i++) {
             rig_publish(r, "log", (struct record_spec){.key = "k", .key_len = 1, .body = "x", .body_len = 1});

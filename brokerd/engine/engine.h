@@ -241,6 +241,7 @@ struct completion {
             uint64_t next_seq;                     /* go on here; 0: the range is done */
             const struct stored_message *messages; /* peek */
             uint32_t count;
+            bool peek; /* it was one: messages counts, also with none */
         } scan;
     } u;
 };

@@ -35,6 +35,9 @@ enum {
 /* The store's queue in which the schedule keeps its times; no client ever sees it. */
 #define SCHEDULE_QUEUE UINT32_MAX
 
+/* The number of a key that nobody has looked at since the start. */
+#define KEY_UNKNOWN UINT32_MAX
+
 struct group;
 struct queue;
 struct schedule;
@@ -50,7 +53,7 @@ struct returned {
     uint64_t seq;
     uint64_t due_wall_ms; /* 0: at once */
     uint32_t attempts;    /* deliveries so far */
-    uint32_t key;         /* its key's number in group->keys; 0: none */
+    uint32_t key;         /* its key's number in group->keys; 0: none; KEY_UNKNOWN: came back by a start */
     uint8_t priority;
 };
 
@@ -128,6 +131,7 @@ struct group {
     struct seqset settled; /* above the floor */
     struct seqset
         passed; /* below the cursor, neither settled nor ever handed out (they wait for their key); no specials */
+    uint64_t unlooked; /* returned messages whose key is KEY_UNKNOWN: looked at before anything is handed out */
     struct lanes *lanes;     /* specials that can be handed out, by priority; NULL: never had any */
     struct keys *keys;       /* keys under way; NULL: never had any */
     struct filter *filter;   /* NULL: everything */

@@ -136,8 +136,49 @@ static bool read_one(struct engine *e, struct group *g, const struct batch *b, u
 static void drop_returned(struct engine *e, struct group *g, struct returned *r)
 {
     heap_remove(&g->ready, &r->node);
+    g->unlooked -= r->key == KEY_UNKNOWN;
     key_release(e, g, r->key, r->seq);
     free(r);
+}
+
+static bool look_at_key(struct engine *e, struct group *g, const struct batch *b, struct returned *r)
+{
+    struct stored_message m;
+    struct record_view view;
+    bool gone;
+    uint32_t key = 0;
+    if (r->key != KEY_UNKNOWN) {
+        return true;
+    }
+    if (read_one(e, g, b, r->seq, &m, &gone)) {
+        enum key_fate fate =
+            record_view_get(m.record, m.padded_len, &view) ? KEY_FREE : key_take(g, &view, r->seq, &key);
+        if (fate == KEY_NO_MEMORY) {
+            return false;
+        }
+        if (fate == KEY_PARKED) { /* its key did not matter when it was handed out: it goes without */
+            keys_drop(e, g, r->seq, r->seq);
+        }
+    } else if (!gone) {
+        return false;
+    }
+    r->key = key;
+    g->unlooked--;
+    return true;
+}
+
+/* What came back by a start holds its key again before anything else goes out. false: a read is pending. */
+static bool look_at_keys(struct engine *e, struct group *g, const struct batch *b)
+{
+    const struct heap *heaps[] = {&g->ready, &g->delayed};
+    for (int h = 0; h < 2; h++) {
+        for (size_t i = 0; g->unlooked && i < heaps[h]->len; i++) {
+            if (!look_at_key(e, g, b, container_of(heaps[h]->nodes[i], struct returned, node))) {
+                return false;
+            }
+        }
+    }
+    return true;
 }
 
 /* Those of at least this priority. false: something hinders going on. */
@@ -168,6 +209,10 @@ static bool take_returned(struct engine *e, struct group *g, struct batch *b, ui
             return false;
         }
         b->returned[b->count] = r;
+        if (r->key == KEY_UNKNOWN) { /* keys do not matter here */
+            r->key = 0;
+            g->unlooked--;
+        }
         batch_add(b, m, SOURCE_RETURNED, r->attempts + 1, r->key);
         heap_remove(&g->ready, &r->node);
     }
@@ -361,6 +406,9 @@ static bool gather_first(struct engine *e, struct group *g, struct batch *b, uin
 enum progress gather(struct engine *e, struct group *g, struct batch *b, uint32_t max)
 {
     bool moved = false, fair = g->queue->settings.fair_keys;
+    if (g->unlooked && keys_matter(g->queue) && !look_at_keys(e, g, b)) {
+        return PROGRESS_NONE;
+    }
     if (!gather_first(e, g, b, max, &moved)) {
         return b->count ? PROGRESS_SOME : moved ? PROGRESS_AGAIN : PROGRESS_NONE;
     }

@@ -224,6 +224,8 @@ bool group_return(struct engine *e, struct group *g, const struct lease_entry *e
     }
     if (!pushed) {
         free(r);
+    } else {
+        g->unlooked += r->key == KEY_UNKNOWN;
     }
     return pushed;
 }
@@ -238,6 +240,7 @@ static void drop_from(struct engine *e, struct group *g, struct heap *h, uint64_
         struct returned *r = container_of(node, struct returned, node);
         node->slot = 0;
         if (r->seq >= first && r->seq <= last) {
+            g->unlooked -= r->key == KEY_UNKNOWN;
             key_release(e, g, r->key, r->seq);
             free(r);
         } else {

@@ -191,7 +191,7 @@ enum key_fate key_take(struct group *g, const struct record_view *view, uint64_t
 
 void key_untake(struct group *g, uint32_t key, uint64_t seq)
 {
-    struct key_state *s = key ? g->keys->slots[key] : NULL;
+    struct key_state *s = key && key != KEY_UNKNOWN ? g->keys->slots[key] : NULL;
     if (!s) {
         return;
     }
@@ -221,7 +221,7 @@ static void next_to_lane(struct engine *e, struct group *g, struct key_state *s)
 
 void key_release(struct engine *e, struct group *g, uint32_t key, uint64_t seq)
 {
-    struct key_state *s = key && g->keys ? g->keys->slots[key] : NULL;
+    struct key_state *s = key && key != KEY_UNKNOWN && g->keys ? g->keys->slots[key] : NULL;
     if (!s) {
         return;
     }

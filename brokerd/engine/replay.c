@@ -380,7 +380,7 @@ broker_error engine_replay(struct engine *e, const uint8_t *record, const char *
 
 static bool come_back(struct engine *e, struct group *g, uint64_t seq, const struct replay_entry *r)
 {
-    struct lease_entry entry = {.seq = seq, .attempts = r ? r->attempts : 1};
+    struct lease_entry entry = {.seq = seq, .attempts = r ? r->attempts : 1, .key = KEY_UNKNOWN};
     if (r && r->due_wall_ms) { /* a nack said when */
         return group_return(e, g, &entry, r->due_wall_ms);
     }

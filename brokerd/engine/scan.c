@@ -342,6 +342,7 @@ static void answer(struct engine *e, const struct scan *s, const struct turn *t)
     c.u.scan.next_seq = next_seq(s);
     c.u.scan.messages = t->found;
     c.u.scan.count = t->found_count;
+    c.u.scan.peek = s->action == SCAN_PEEK;
     if (s->token.conn) {
         e->sink_ops->complete(e->sink, &c);
     }

@@ -8,22 +8,26 @@
 
 /* ---- frames --------------------------------------------------------------------------------------------------------- */
 
-/* Room for a frame of `body` bytes, its head filled in; NULL: the connection is closing. */
-static uint8_t *frame_begin(struct conn *c, uint8_t type, uint32_t correlation, uint32_t stream, uint32_t body,
-                            uint32_t borrowed)
+uint8_t *frame_begin(struct conn *c, const struct frame_head *head, uint32_t body, uint32_t borrowed)
 {
+    struct frame_head whole = *head;
     uint8_t *bytes = net_conn_reserve(c->net, FRAME_HEAD_BYTES + (size_t)body);
     if (!bytes)
         return NULL;
     c->last_out_ms = net_now(c->front->net).mono.ms;
-    frame_head_put(bytes, &(struct frame_head){
-                              .length = body + borrowed, .type = type, .correlation = correlation, .stream = stream});
+    whole.length = body + borrowed;
+    frame_head_put(bytes, &whole);
     return bytes + FRAME_HEAD_BYTES;
+}
+
+static uint8_t *frame_of(struct conn *c, uint8_t type, uint32_t correlation, uint32_t stream, uint32_t body)
+{
+    return frame_begin(c, &(struct frame_head){.type = type, .correlation = correlation, .stream = stream}, body, 0);
 }
 
 void send_one_way(struct conn *c, uint8_t type)
 {
-    frame_begin(c, type, 0, 0, 0, 0);
+    frame_of(c, type, 0, 0, 0);
 }
 
 int body_write(void *front, const char *bytes, size_t n)
@@ -52,14 +56,14 @@ void body_send(struct conn *c, uint8_t type, uint32_t correlation, uint32_t stre
         answer_error(c, correlation, stream, BROKER_NO_MEMORY, "no memory for the answer; try again", "request", 1000);
         return;
     }
-    uint8_t *to = frame_begin(c, type, correlation, stream, (uint32_t)b->size, 0);
+    uint8_t *to = frame_of(c, type, correlation, stream, (uint32_t)b->size);
     if (to && b->size)
         memcpy(to, b->data, b->size);
 }
 
 void answer_empty_map(struct conn *c, uint8_t type, uint32_t correlation, uint32_t stream)
 {
-    uint8_t *to = frame_begin(c, type, correlation, stream, 1, 0);
+    uint8_t *to = frame_of(c, type, correlation, stream, 1);
     if (to)
         *to = 0x80; /* msgpack: a map of nothing */
 }
@@ -86,7 +90,7 @@ void refuse_request(struct conn *c, const struct frame_head *head, broker_error 
 
 /* Records that follow each other in memory leave as one piece. Only large pieces are lent to the system call: for small
    ones an entry of its own costs more than the copy. */
-static bool write_records(struct conn *c, const struct stored_message *m, uint32_t count)
+bool write_records(struct conn *c, const struct stored_message *m, uint32_t count)
 {
     for (uint32_t i = 0; i < count;) {
         const uint8_t *first = m[i].record;
@@ -99,37 +103,42 @@ static bool write_records(struct conn *c, const struct stored_message *m, uint32
     return true;
 }
 
-static bool write_batch(struct conn *c, uint8_t type, uint32_t correlation, uint32_t stream, const struct delivery *d,
-                        uint32_t from, uint32_t count)
+/* What stands before the records of a batch: head, attempts, seqs; each of the latter two only if a message needs it. */
+static bool write_batch(struct conn *c, const struct frame_head *head, const struct delivery *d, uint32_t from,
+                        uint32_t count)
 {
-    uint32_t records = 0, attempts = 0;
+    uint32_t records = 0, attempts = 0, seqs = 0;
     for (uint32_t i = from; i < from + count; i++) {
         records += d->messages[i].padded_len;
         if (d->attempts[i] != 1)
             attempts = pad8(4 * count);
+        if (d->messages[i].seq != record_seq(d->messages[i].record))
+            seqs = 8 * count;
     }
-    uint8_t *to = frame_begin(c, type, correlation, stream, DELIVER_HEAD_BYTES + attempts, records);
+    uint8_t *to = frame_begin(c, head, DELIVER_HEAD_BYTES + attempts + seqs, records);
     if (!to)
         return false;
     put_u32(to, count);
-    put_u32(to + 4, attempts ? DELIVER_ATTEMPTS : 0);
+    put_u32(to + 4, (attempts ? DELIVER_ATTEMPTS : 0) | (seqs ? DELIVER_SEQS : 0));
     put_u64(to + 8, d->first_receipt ? d->first_receipt + from : 0);
-    if (attempts) {
-        memset(to + DELIVER_HEAD_BYTES, 0, attempts);
-        for (uint32_t i = 0; i < count; i++)
-            put_u32(to + DELIVER_HEAD_BYTES + 4 * i, d->attempts[from + i]);
-    }
+    to += DELIVER_HEAD_BYTES;
+    memset(to, 0, attempts);
+    for (uint32_t i = 0; attempts && i < count; i++)
+        put_u32(to + 4 * i, d->attempts[from + i]);
+    for (uint32_t i = 0; seqs && i < count; i++)
+        put_u64(to + attempts + 8 * i, d->messages[from + i].seq);
     return count == 0 || write_records(c, d->messages + from, count);
 }
 
 /* How many messages from `from` on fit into one frame: one at least. */
 static uint32_t fitting(const struct front_tcp *f, const struct delivery *d, uint32_t from)
 {
+    enum { BESIDE = 4 + 8 }; /* a message's attempt and seq */
     uint64_t bytes = DELIVER_HEAD_BYTES + 8;
     uint32_t i = from;
     do
-        bytes += d->messages[i++].padded_len + 4ull;
-    while (i < d->count && bytes + d->messages[i].padded_len + 4 <= f->options.max_frame_bytes);
+        bytes += d->messages[i++].padded_len + (uint64_t)BESIDE;
+    while (i < d->count && bytes + d->messages[i].padded_len + BESIDE <= f->options.max_frame_bytes);
     return i - from;
 }
 
@@ -141,7 +150,7 @@ bool front_deliver(void *sink, const struct delivery *d)
         return true; /* closing: its leases go back with it */
     for (uint32_t from = 0; from < d->count;) {
         uint32_t n = fitting(f, d, from);
-        if (!write_batch(c, FRAME_DELIVER, 0, d->token.stream, d, from, n))
+        if (!write_batch(c, &(struct frame_head){.type = FRAME_DELIVER, .stream = d->token.stream}, d, from, n))
             return true;
         from += n;
     }
@@ -183,14 +192,15 @@ static void answer_empty(struct conn *c, uint8_t type, const struct completion *
 static void answer_publish(struct conn *c, uint8_t type, const struct completion *done)
 {
     size_t n = done->u.publish.count;
-    uint8_t *to = frame_begin(c, type, done->token.correlation, 0, (uint32_t)(n * PUBLISH_RANGE_BYTES), 0);
+    uint8_t *to = frame_of(c, type, done->token.correlation, 0, (uint32_t)(n * PUBLISH_RANGE_BYTES));
     for (size_t i = 0; to && i < n; i++, to += PUBLISH_RANGE_BYTES) {
         const struct publish_result *r = &done->u.publish.results[i];
         publish_range_put(to, &(struct publish_range){.first_seq = r->first_seq,
                                                       .first_index = r->first_index,
                                                       .count = r->count,
                                                       .code = (uint16_t)r->error,
-                                                      .flags = r->duplicate ? PUBLISH_RANGE_DUPLICATE : 0,
+                                                      .flags = (r->duplicate ? PUBLISH_RANGE_DUPLICATE : 0) |
+                                                               (r->routed ? PUBLISH_RANGE_ROUTED : 0),
                                                       .retry_ms = r->retry_ms});
     }
 }
@@ -198,7 +208,7 @@ static void answer_publish(struct conn *c, uint8_t type, const struct completion
 static void answer_settle(struct conn *c, uint8_t type, const struct completion *done)
 {
     uint32_t listed = done->u.settle.stale_listed;
-    uint8_t *to = frame_begin(c, type, done->token.correlation, 0, 8 + 8 * listed, 0);
+    uint8_t *to = frame_of(c, type, done->token.correlation, 0, 8 + 8 * listed);
     if (!to)
         return;
     put_u32(to, done->u.settle.settled);
@@ -209,7 +219,8 @@ static void answer_settle(struct conn *c, uint8_t type, const struct completion 
 
 static void answer_lease(struct conn *c, uint8_t type, const struct completion *done)
 {
-    write_batch(c, type, done->token.correlation, done->token.stream, &done->u.lease, 0, done->u.lease.count);
+    struct frame_head head = {.type = type, .correlation = done->token.correlation, .stream = done->token.stream};
+    write_batch(c, &head, &done->u.lease, 0, done->u.lease.count);
 }
 
 static void answer_purge(struct conn *c, uint8_t type, const struct completion *done)
@@ -217,64 +228,6 @@ static void answer_purge(struct conn *c, uint8_t type, const struct completion *
     msgpack_packer *pk = body_begin(c->front);
     msgpack_pack_map(pk, 1);
     pack_key_u64(pk, "purged", done->u.purge.purged);
-    body_send(c, type, done->token.correlation, done->token.stream);
-}
-
-static void pack_queue(msgpack_packer *pk, const broker_queue_info *q)
-{
-    static const char *const syncs[] = {"default", "always", "interval", "none"};
-    const broker_queue_settings *s = &q->settings;
-    const char *retention = s->retention == BROKER_RETENTION_LOG ? "log" : "work", *sync = syncs[s->sync & 3];
-    msgpack_pack_map(pk, 16);
-    pack_key_str(pk, "name", q->name, strlen(q->name));
-    pack_key_u64(pk, "id", q->id);
-    pack_key_str(pk, "retention", retention, strlen(retention));
-    pack_key_str(pk, "sync", sync, strlen(sync));
-    pack_key_u64(pk, "lease_ms", s->lease_ms);
-    pack_key_u64(pk, "max_message_bytes", s->max_message_bytes);
-    pack_key_u64(pk, "log_max_age_ms", s->log_max_age_ms);
-    pack_key_u64(pk, "log_max_bytes", s->log_max_bytes);
-    pack_key_u64(pk, "log_max_messages", s->log_max_messages);
-    pack_key_bool(pk, "paused", q->paused);
-    pack_key_u64(pk, "first_seq", q->first_seq);
-    pack_key_u64(pk, "last_seq", q->last_seq);
-    pack_key_u64(pk, "messages", q->messages);
-    pack_key_u64(pk, "bytes", q->bytes);
-    pack_key_u64(pk, "groups", q->groups);
-    pack_key_u64(pk, "consumers", q->consumers);
-}
-
-static void answer_list(struct conn *c, uint8_t type, const struct completion *done)
-{
-    msgpack_packer *pk = body_begin(c->front);
-    msgpack_pack_map(pk, 2);
-    pack_str(pk, "queues", 6);
-    msgpack_pack_array(pk, done->u.list.count);
-    for (size_t i = 0; i < done->u.list.count; i++)
-        pack_queue(pk, &done->u.list.queues[i]);
-    pack_key_bool(pk, "more", done->u.list.more);
-    body_send(c, type, done->token.correlation, done->token.stream);
-}
-
-static void answer_describe(struct conn *c, uint8_t type, const struct completion *done)
-{
-    msgpack_packer *pk = body_begin(c->front);
-    msgpack_pack_map(pk, 2);
-    pack_str(pk, "queue", 5);
-    pack_queue(pk, done->u.describe.queue);
-    pack_str(pk, "groups", 6);
-    msgpack_pack_array(pk, done->u.describe.group_count);
-    for (size_t i = 0; i < done->u.describe.group_count; i++) {
-        const broker_group_info *g = &done->u.describe.groups[i];
-        msgpack_pack_map(pk, 7);
-        pack_key_str(pk, "name", g->name, strlen(g->name));
-        pack_key_u64(pk, "floor_seq", g->floor_seq);
-        pack_key_u64(pk, "cursor_seq", g->cursor_seq);
-        pack_key_u64(pk, "ready", g->ready);
-        pack_key_u64(pk, "leased", g->leased);
-        pack_key_u64(pk, "delayed", g->delayed);
-        pack_key_u64(pk, "consumers", g->consumers);
-    }
     body_send(c, type, done->token.correlation, done->token.stream);
 }
 
@@ -302,6 +255,12 @@ static const struct {
     [COMMAND_GROUP_CREATE] = {FRAME_GROUP_CREATE, answer_empty},
     [COMMAND_GROUP_DELETE] = {FRAME_GROUP_DELETE, answer_empty},
     [COMMAND_GROUP_SEEK] = {FRAME_GROUP_SEEK, answer_empty},
+    [COMMAND_GROUP_ALTER] = {FRAME_GROUP_ALTER, answer_empty},
+    [COMMAND_BIND] = {FRAME_BIND, answer_empty},
+    [COMMAND_UNBIND] = {FRAME_UNBIND, answer_empty},
+    [COMMAND_TRANSACT] = {FRAME_TRANSACT, answer_transact},
+    [COMMAND_SCAN] = {FRAME_SCAN, answer_scan},
+    [COMMAND_RESCHEDULE] = {FRAME_RESCHEDULE, answer_empty},
 };
 
 void front_complete(void *sink, const struct completion *done)

@@ -1,11 +1,13 @@
 /* The way in: bytes to frames, binary frames to commands. */
+#include <stdio.h>
 #include <string.h>
 
 #include "front_internal.h"
 
 /* ---- frames with binary bodies -------------------------------------------------------------------------------------- */
 
-/* Body: u16 length of the queue's name, the name, zeros to 8, records. The command points into the read buffer. */
+/* Body: u16 length of the queue's name (0: by topic), the name, zeros to 8, records. The command points into the read
+   buffer. */
 static void publish(struct conn *c, const struct frame_head *head, uint8_t *body)
 {
     uint32_t name_len = head->length >= 2 ? get_u16(body) : 0, at = pad8(2 + name_len);
@@ -14,9 +16,10 @@ static void publish(struct conn *c, const struct frame_head *head, uint8_t *body
                        name_len);
         return;
     }
-    if (head->flags & ~FRAME_FLAG_SYNC_MASK) {
+    const uint8_t known = FRAME_FLAG_SYNC_MASK | FRAME_FLAG_UNROUTABLE_OK;
+    if (head->flags & ~known) {
         refuse_request(c, head, BROKER_INVALID_ARGUMENT, "PUBLISH has flags 0x%02x; this broker knows 0x%02x",
-                       head->flags, FRAME_FLAG_SYNC_MASK);
+                       head->flags, known);
         return;
     }
     struct command command = {
@@ -25,42 +28,66 @@ static void publish(struct conn *c, const struct frame_head *head, uint8_t *body
         .queue = {(const char *)body + 2, name_len},
         .u.publish = {.records = body + at,
                       .len = head->length - at,
-                      .sync = (broker_sync)(head->flags & FRAME_FLAG_SYNC_MASK)},
+                      .sync = (broker_sync)(head->flags & FRAME_FLAG_SYNC_MASK),
+                      .unroutable_ok = head->flags & FRAME_FLAG_UNROUTABLE_OK},
     };
     c->outstanding++;
     conn_submit(c, &command);
 }
 
-/* ACK: ranges. NACK and EXTEND: u32 time, u32 zero, ranges. */
+broker_error ranges_get(struct front_tcp *f, const uint8_t *bytes, uint32_t len, uint32_t from, uint32_t *count,
+                        char text[REFUSAL_BYTES])
+{
+    uint32_t max = f->options.max_settle_ranges, n = len / SETTLE_RANGE_BYTES;
+    if (len % SETTLE_RANGE_BYTES != 0) {
+        snprintf(text, REFUSAL_BYTES, "%u bytes are not made of receipt ranges of %u", len, SETTLE_RANGE_BYTES);
+        return BROKER_MALFORMED;
+    }
+    if (n > max - from) {
+        snprintf(text, REFUSAL_BYTES, "%u receipt ranges; give at most %u in one request", from + n, max);
+        return BROKER_TOO_LARGE;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const uint8_t *range = bytes + i * SETTLE_RANGE_BYTES;
+        f->ranges[from + i] = (struct receipt_range){get_u64(range), get_u32(range + 8)};
+        if (get_u32(range + 12) != 0) {
+            snprintf(text, REFUSAL_BYTES, "receipt range %u: its reserved bytes are not zero", i);
+            return BROKER_MALFORMED;
+        }
+    }
+    *count = n;
+    return BROKER_OK;
+}
+
+/* ACK: ranges. NACK: u32 delay, u32 flags, ranges. EXTEND: u32 time, u32 zero, ranges. */
 static void settle(struct conn *c, const struct frame_head *head, uint8_t *body)
 {
     static const enum command_type types[] = {COMMAND_ACK, COMMAND_NACK, COMMAND_EXTEND};
     struct front_tcp *f = c->front;
     enum command_type type = types[head->type - FRAME_ACK];
-    uint32_t at = type == COMMAND_ACK ? 0 : 8, bytes = head->length - at;
-    if (head->length < at || bytes % SETTLE_RANGE_BYTES != 0 || (at && get_u32(body + 4) != 0)) {
-        refuse_request(c, head, BROKER_MALFORMED, "%s of %u bytes is not made of receipt ranges of %u",
-                       frame_type_name(head->type), head->length, SETTLE_RANGE_BYTES);
+    uint32_t at = type == COMMAND_ACK ? 0 : 8, count = 0;
+    char text[REFUSAL_BYTES];
+    if (head->length < at) {
+        refuse_request(c, head, BROKER_MALFORMED, "%s of %u bytes; it begins with 8", frame_type_name(head->type),
+                       head->length);
         return;
     }
-    uint32_t count = bytes / SETTLE_RANGE_BYTES;
-    if (count > f->options.max_settle_ranges) {
-        refuse_request(c, head, BROKER_TOO_LARGE, "%u receipt ranges; give at most %u in one request", count,
-                       f->options.max_settle_ranges);
+    uint32_t known = type == COMMAND_NACK ? NACK_DEAD_LETTER : 0, flags = at ? get_u32(body + 4) : 0;
+    if (flags & ~known) {
+        refuse_request(c, head, type == COMMAND_NACK ? BROKER_INVALID_ARGUMENT : BROKER_MALFORMED,
+                       "%s has flags 0x%x in its body; this broker knows 0x%x", frame_type_name(head->type), flags,
+                       known);
         return;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        const uint8_t *range = body + at + i * SETTLE_RANGE_BYTES;
-        f->ranges[i] = (struct receipt_range){get_u64(range), get_u32(range + 8)};
-        if (get_u32(range + 12) != 0) {
-            refuse_request(c, head, BROKER_MALFORMED, "receipt range %u: its reserved bytes are not zero", i);
-            return;
-        }
+    broker_error error = ranges_get(f, body + at, head->length - at, 0, &count, text);
+    if (error) {
+        refuse_request(c, head, error, "%s: %s", frame_type_name(head->type), text);
+        return;
     }
     struct command command = {
         .type = type,
         .token = {.correlation = head->correlation},
-        .u.settle = {.ranges = f->ranges, .count = count},
+        .u.settle = {.ranges = f->ranges, .count = count, .dead_letter = flags & NACK_DEAD_LETTER},
     };
     if (type == COMMAND_NACK)
         command.u.settle.delay_ms = get_u32(body);
@@ -107,13 +134,23 @@ static const struct {
     [FRAME_GROUP_CREATE] = {control_group, false, false},
     [FRAME_GROUP_DELETE] = {control_group, false, false},
     [FRAME_GROUP_SEEK] = {control_group, false, false},
+    [FRAME_GROUP_ALTER] = {control_group, false, false},
+    [FRAME_BIND] = {control_bind, false, false},
+    [FRAME_UNBIND] = {control_bind, false, false},
+    [FRAME_SCAN] = {control_scan, false, false},
+    [FRAME_RESCHEDULE] = {control_reschedule, false, false},
     [FRAME_SUBSCRIBE] = {control_subscribe, false, false},
     [FRAME_UNSUBSCRIBE] = {control_unsubscribe, false, false},
     [FRAME_LEASE] = {control_lease, false, false},
+    [FRAME_PEEK] = {control_scan, false, false},
     [FRAME_PUBLISH] = {publish, false, true},
     [FRAME_ACK] = {settle, false, false},
     [FRAME_NACK] = {settle, false, false},
     [FRAME_EXTEND] = {settle, false, false},
+    [FRAME_TRANSACT] = {frame_transact, false, true},
+    [FRAME_BACKUP_BEGIN] = {control_backup_begin, false, false},
+    [FRAME_BACKUP_READ] = {control_backup_read, false, false},
+    [FRAME_BACKUP_END] = {control_backup_end, false, false},
     [FRAME_CREDIT] = {credit, true, false},
     [FRAME_HEARTBEAT] = {heartbeat, true, false},
 };

@@ -65,6 +65,7 @@ static void conn_over(struct conn *c)
         return;
     bool greeted = c->phase == PHASE_OPEN;
     c->phase = PHASE_OVER;
+    backup_forget(c);
     if (greeted)
         conn_submit(c, &(struct command){.type = COMMAND_CLOSE});
 }
@@ -265,8 +266,9 @@ struct front_tcp *front_tcp_new(const struct front_tcp_options *options, struct 
     msgpack_sbuffer_init(&f->body);
     msgpack_packer_init(&f->packer, f, body_write);
     f->ranges = calloc(options->max_settle_ranges, sizeof(*f->ranges));
-    if (!f->ranges) {
-        free(f);
+    f->parts = calloc(options->max_transact_parts, sizeof(*f->parts));
+    if (!f->ranges || !f->parts) {
+        front_tcp_free(f);
         return NULL;
     }
     return f;
@@ -283,6 +285,7 @@ void front_tcp_free(struct front_tcp *f)
         return;
     msgpack_sbuffer_destroy(&f->body);
     free(f->ranges);
+    free(f->parts);
     free(f->slots);
     free(f->free_slots);
     free(f);

@@ -12,6 +12,7 @@ enum {
     GREETING_BODY_MAX = 8192,  /* of frames before HELLO is answered */
     COPY_BELOW = 512,          /* delivered pieces smaller than this are copied rather than lent to the system call */
     PACKER_KEEP_BYTES = 65536, /* the reused buffer for control bodies is given back above this */
+    REFUSAL_BYTES = 256,       /* of a sentence that refuses a request */
 };
 
 enum phase {
@@ -36,7 +37,8 @@ struct conn {
     uint32_t heartbeat_ms;
     uint32_t outstanding; /* requests without an answer */
     enum phase phase;
-    bool held; /* the engine holds its subscriptions: output is full, or the end is near */
+    bool held;     /* the engine holds its subscriptions: output is full, or the end is near */
+    bool backs_up; /* it has begun a backup: which ends with it */
 };
 
 struct front_tcp {
@@ -50,7 +52,8 @@ struct front_tcp {
     uint32_t slot_count, free_count, slot_cap;
     uint64_t serial;
     uint32_t count;
-    struct receipt_range *ranges; /* of the settle frame at hand */
+    struct receipt_range *ranges; /* of the settle frame or transaction at hand */
+    struct transact_part *parts;  /* of the transaction at hand */
     msgpack_sbuffer body;         /* of the control answer at hand */
     msgpack_packer packer;        /* onto it */
     bool body_failed;             /* memory ran out while it was packed */
@@ -68,31 +71,76 @@ void conn_arm(struct conn *c, uint64_t at_ms); /* look at the deadlines then, if
 
 /* frames.c */
 size_t conn_input(void *conn, uint8_t *bytes, size_t len, size_t *need);
+/* Ranges at `bytes` to f->ranges[from] and on; *count of them. OK, or the error and what is wrong in `text`. */
+broker_error ranges_get(struct front_tcp *f, const uint8_t *bytes, uint32_t len, uint32_t from, uint32_t *count,
+                        char text[REFUSAL_BYTES]);
+
+/* transact.c */
+void frame_transact(struct conn *c, const struct frame_head *head, uint8_t *body);
+void answer_transact(struct conn *c, uint8_t type, const struct completion *done);
 
 /* control.c: requests with a map; each answers an error itself */
 void control_hello(struct conn *c, const struct frame_head *head, uint8_t *body);
 void control_ping(struct conn *c, const struct frame_head *head, uint8_t *body);
 void control_stats(struct conn *c, const struct frame_head *head, uint8_t *body);
-void control_queue(struct conn *c, const struct frame_head *head, uint8_t *body);
-void control_list(struct conn *c, const struct frame_head *head, uint8_t *body);
-void control_group(struct conn *c, const struct frame_head *head, uint8_t *body);
 void control_subscribe(struct conn *c, const struct frame_head *head, uint8_t *body);
 void control_unsubscribe(struct conn *c, const struct frame_head *head, uint8_t *body);
 void control_lease(struct conn *c, const struct frame_head *head, uint8_t *body);
+
+/* queues.c: the same, of queues, groups, and what lies in them */
+void control_queue(struct conn *c, const struct frame_head *head, uint8_t *body);
+void control_list(struct conn *c, const struct frame_head *head, uint8_t *body);
+void control_group(struct conn *c, const struct frame_head *head, uint8_t *body);
+void control_bind(struct conn *c, const struct frame_head *head, uint8_t *body);
+void control_scan(struct conn *c, const struct frame_head *head, uint8_t *body);
+void control_reschedule(struct conn *c, const struct frame_head *head, uint8_t *body);
+
+/* backup.c */
+void control_backup_begin(struct conn *c, const struct frame_head *head, uint8_t *body);
+void control_backup_read(struct conn *c, const struct frame_head *head, uint8_t *body);
+void control_backup_end(struct conn *c, const struct frame_head *head, uint8_t *body);
+void backup_forget(struct conn *c); /* the connection is over */
+
+/* maps.c: what requests with a map share. The getters leave an absent key's value alone; false: m->error says why. */
+bool get_name(struct wire_map *m, const char *key, struct name *out);
+bool get_u32_key(struct wire_map *m, const char *key, uint64_t min, uint64_t max, uint32_t *out);
+/* One of `words`, which NULL ends; *out becomes first + index. */
+bool get_word(struct wire_map *m, const char *key, const char *const *words, int first, int *out);
+bool require(struct wire_map *m, const char *key);
+/* Open the body, or refuse the request. The map is closed by the caller in either case. */
+bool open_map(struct conn *c, const struct frame_head *head, const uint8_t *body, struct wire_map *m);
+void refuse_key(struct conn *c, const struct frame_head *head, const struct wire_map *m);
+void submit(struct conn *c, const struct frame_head *head, struct command *command);
+
+/* settings.c: settings and filters as keys of a map, both ways. What is read lives as long as the map. */
+bool map_queue_settings_get(struct wire_map *m, broker_queue_settings *s);
+bool map_group_settings_get(struct wire_map *m, broker_group_settings *s);
+bool map_filter_get(struct wire_map *m, broker_filter *f);
+extern const uint32_t queue_settings_keys, group_settings_keys; /* how many a pack writes */
+void queue_settings_pack(msgpack_packer *pk, const broker_queue_settings *s);
+void group_settings_pack(msgpack_packer *pk, const broker_group_settings *s);
 
 /* answers.c */
 int body_write(void *front, const char *bytes, size_t n); /* the packer's way into the body */
 msgpack_packer *body_begin(struct front_tcp *f);
 void body_send(struct conn *c, uint8_t type, uint32_t correlation,
                uint32_t stream); /* what was packed since body_begin */
+/* Room for a frame of `body` bytes, which `borrowed` ones follow, its head filled in; NULL: the connection is closing. */
+uint8_t *frame_begin(struct conn *c, const struct frame_head *head, uint32_t body, uint32_t borrowed);
 void answer_empty_map(struct conn *c, uint8_t type, uint32_t correlation, uint32_t stream);
 void answer_error(struct conn *c, uint32_t correlation, uint32_t stream, broker_error code, const char *text,
                   const char *scope, uint32_t retry_ms);
 void refuse_request(struct conn *c, const struct frame_head *head, broker_error code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 void send_one_way(struct conn *c, uint8_t type);
+bool write_records(struct conn *c, const struct stored_message *m, uint32_t count);
 void front_complete(void *sink, const struct completion *completion);
 bool front_deliver(void *sink, const struct delivery *d);
 void front_ended(void *sink, struct token token, broker_error error, const char *text);
+
+/* describe.c: bodies of answers that tell of queues, groups, and what lies in them */
+void answer_list(struct conn *c, uint8_t type, const struct completion *done);
+void answer_describe(struct conn *c, uint8_t type, const struct completion *done);
+void answer_scan(struct conn *c, uint8_t type, const struct completion *done);
 
 #endif

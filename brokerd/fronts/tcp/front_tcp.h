@@ -7,6 +7,7 @@
 #ifndef FRONT_TCP_H
 #define FRONT_TCP_H
 
+#include "backup_ops.h"
 #include "door.h"
 #include "net.h"
 
@@ -14,13 +15,14 @@ struct front_tcp_options {
     uint32_t max_frame_bytes;   /* of a frame's body, either way */
     uint32_t max_message_bytes; /* told to clients */
     uint32_t max_connections;
-    uint32_t max_settle_ranges; /* in one frame */
-    uint32_t waiting_leases;    /* of one connection: how much output it may have asked for at once */
-    uint32_t heartbeat_ms;      /* for clients that name none; 0: none */
-    uint32_t hello_ms;          /* to greet */
-    uint32_t frame_ms;          /* to complete a frame */
-    uint32_t stall_ms;          /* without taking any of its output */
-    uint64_t output_bytes;      /* unsent, over which a connection gets no more messages */
+    uint32_t max_settle_ranges;  /* in one frame */
+    uint32_t max_transact_parts; /* in one TRANSACT */
+    uint32_t waiting_leases;     /* of one connection: how much output it may have asked for at once */
+    uint32_t heartbeat_ms;       /* for clients that name none; 0: none */
+    uint32_t hello_ms;           /* to greet */
+    uint32_t frame_ms;           /* to complete a frame */
+    uint32_t stall_ms;           /* without taking any of its output */
+    uint64_t output_bytes;       /* unsent, over which a connection gets no more messages */
 };
 
 /* What the front cannot know of itself. */
@@ -28,6 +30,8 @@ struct front_tcp_host {
     /* Fill in everything but `connections`; *epoch: rises with each start. */
     void (*stats)(void *arg, broker_stats *out, uint64_t *epoch);
     void *arg;
+    const struct backup_ops *backup_ops; /* NULL: this broker makes no backups */
+    void *backup;
 };
 
 struct front_tcp;
