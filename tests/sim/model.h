@@ -65,7 +65,7 @@ struct model_message {
     int64_t stored_mono_ms; /* when, by the monotonic clock */
     bool rescheduled;       /* its time was changed: it counts as delayed for good */
     uint32_t dead_from;     /* a dead letter: its queue of origin + 1 */
-    uint64_t hash;          /* of the record's bytes from offset 8 on, as appended */
+    uint64_t hash;          /* of the record, as appended */
     uint64_t index;         /* batch; 0: recovered from disk */
     uint64_t time_ms;
     uint64_t bytes_before; /* of all messages before it */
