@@ -302,6 +302,7 @@ static uint64_t next_fresh(const struct group *g, uint64_t at)
     const struct specials *s = g->queue->specials;
     for (;;) {
         uint64_t was = at;
+        at = at > g->floor ? at : g->floor + 1;
         if (!seqset_empty(&g->settled) && g->settled.most >= at) {
             at = group_next_unsettled(g, at);
         }
