@@ -142,39 +142,47 @@ static void drop_returned(struct engine *e, struct group *g, struct returned *r)
     free(r);
 }
 
-static bool look_at_key(struct engine *e, struct group *g, const struct batch *b, struct returned *r)
+/* false: its read is pending, or there is no memory. */
+static bool look_at_key(struct engine *e, struct group *g, const struct batch *b, uint64_t seq, uint32_t *number)
 {
     struct stored_message m;
     struct record_view view;
     bool gone;
     uint32_t key = 0;
-    if (r->key != KEY_UNKNOWN) {
+    if (*number != KEY_UNKNOWN) {
         return true;
     }
-    if (read_one(e, g, b, r->seq, &m, &gone)) {
-        enum key_fate fate =
-            record_view_get(m.record, m.padded_len, &view) ? KEY_FREE : key_take(g, &view, r->seq, &key);
+    if (read_one(e, g, b, seq, &m, &gone)) {
+        enum key_fate fate = record_view_get(m.record, m.padded_len, &view) ? KEY_FREE : key_take(g, &view, seq, &key);
         if (fate == KEY_NO_MEMORY) {
             return false;
         }
         if (fate == KEY_PARKED) { /* its key did not matter when it was handed out: it goes without */
-            keys_drop(e, g, r->seq, r->seq);
+            keys_drop(e, g, seq, seq);
         }
     } else if (!gone) {
         return false;
     }
-    r->key = key;
+    *number = key;
     g->unlooked--;
     return true;
 }
 
-/* What came back by a start holds its key again before anything else goes out. false: a read is pending. */
+/* What came back by a start holds its key again before anything else goes out. false: not yet. */
 static bool look_at_keys(struct engine *e, struct group *g, const struct batch *b)
 {
     const struct heap *heaps[] = {&g->ready, &g->delayed};
+    struct dying *d;
+    TAILQ_FOREACH(d, &g->dying, link)
+    {
+        if (!look_at_key(e, g, b, d->seq, &d->key)) {
+            return false;
+        }
+    }
     for (int h = 0; h < 2; h++) {
         for (size_t i = 0; g->unlooked && i < heaps[h]->len; i++) {
-            if (!look_at_key(e, g, b, container_of(heaps[h]->nodes[i], struct returned, node))) {
+            struct returned *r = container_of(heaps[h]->nodes[i], struct returned, node);
+            if (!look_at_key(e, g, b, r->seq, &r->key)) {
                 return false;
             }
         }
