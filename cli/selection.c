@@ -93,6 +93,8 @@ enum cli_exit scan_run(struct cli *cli, const struct scan_job *job, struct selec
     size_t ranges = s->range_count ? s->range_count : 1;
     broker_error error = BROKER_OK;
     cli_catch_interrupts();
+    if (job->dry_run)
+        s->scan.target = NULL; /* a count goes nowhere */
     for (size_t i = 0; i < ranges && error == BROKER_OK && !total.next_seq; i++) {
         broker_scan_result one = {0};
         if (s->range_count) {

@@ -81,6 +81,8 @@ static void undo_from(struct arrivals *a, uint32_t from)
         struct arrival *place = &a->places[--a->count];
         message_undo(a->e, place->queue, &place->view, place->seq);
         place->queue->next_seq = place->seq;
+        place->queue->arriving--;
+        place->queue->arriving_bytes -= pad8(place->view.head.length);
     }
 }
 
@@ -106,6 +108,8 @@ broker_error arrivals_add(struct arrivals *a, uint8_t *record, struct queue *con
         if (ok) {
             a->places[a->count++] = (struct arrival){.queue = queues[i], .seq = seq, .record = record, .view = view};
             queues[i]->next_seq++;
+            queues[i]->arriving++;
+            queues[i]->arriving_bytes += pad8(view.head.length);
         }
     }
     if (!ok) {
@@ -135,6 +139,8 @@ broker_error arrivals_commit(struct arrivals *a, enum durability durability, uin
     for (uint32_t i = 0; i < a->count; i++) {
         struct arrival *place = &a->places[i];
         place->queue->stored_index = *index;
+        place->queue->arriving = 0;
+        place->queue->arriving_bytes = 0;
         message_arrived(e, place->queue, &place->view, place->seq);
         queue_used(e, place->queue);
     }

@@ -107,6 +107,7 @@ static bool dying_add(struct engine *e, struct group *g, const struct lease_entr
     }
     *d = (struct dying){.seq = entry->seq, .attempts = entry->attempts, .key = entry->key, .reason = reason};
     TAILQ_INSERT_TAIL(&g->dying, d, link);
+    g->unlooked += d->key == KEY_UNKNOWN;
     dying_wake(e, g);
     return true;
 }
@@ -157,6 +158,7 @@ bool message_reject(struct engine *e, struct group *g, const struct lease_entry 
 static void dying_free(struct group *g, struct dying *d)
 {
     TAILQ_REMOVE(&g->dying, d, link);
+    g->unlooked -= d->key == KEY_UNKNOWN;
     free(d);
 }
 

@@ -31,13 +31,16 @@ static uint32_t share(const struct group *g, const struct consumer *consumer)
     return (uint32_t)(n < most ? n : most);
 }
 
-/* As ranges of seqs that follow each other, 16 bytes each from body + 8 on; how many. */
-static uint32_t put_ranges(uint8_t *body, const struct batch *b)
+/* As ranges of seqs that follow each other, 16 bytes each from body + 8 on; how many. `fresh_only`: the others are left out. */
+static uint32_t put_ranges(uint8_t *body, const struct batch *b, bool fresh_only)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < b->count; i++) {
         uint64_t seq = b->messages[i].seq;
         uint8_t *range = body + 8 + n * 16;
+        if (fresh_only && b->sources[i] != SOURCE_FRESH) {
+            continue;
+        }
         if (n && get_u64(range - 8) + 1 == seq) {
             put_u64(range - 8, seq);
         } else {
@@ -49,31 +52,41 @@ static uint32_t put_ranges(uint8_t *body, const struct batch *b)
     return n;
 }
 
-/* Write down that these are handed out: from the cursor on as ranges, or one by one with their attempts. */
+static bool append_lease(struct engine *e, const struct group *g, uint8_t *body, uint32_t n, uint32_t count)
+{
+    uint64_t index;
+    put_u32(body, g->id);
+    put_u32(body + 4, count);
+    return engine_append(e, RECORD_LEASE, g->queue->id, 0, body, 8 + n * 16, DURABILITY_LAZY, &index) == BROKER_OK;
+}
+
+/* Write down that these are handed out: from the cursor on as ranges, the others one by one with their attempts. */
 static bool log_lease(struct engine *e, struct group *g, const struct batch *b)
 {
     uint8_t body[8 + LEASE_MESSAGES_MAX * 16];
-    uint32_t n = b->count;
-    uint64_t index;
-    put_u32(body, g->id);
-    if (b->fresh) {
-        n = put_ranges(body, b);
-        put_u32(body + 4, n == 1 ? 0 : n | LEASE_RANGES);
-    } else {
-        put_u32(body + 4, n);
-        for (uint32_t i = 0; i < n; i++) {
-            put_u64(body + 8 + i * 16, b->messages[i].seq);
-            put_u32(body + 16 + i * 16, b->attempts[i]);
-            put_u32(body + 20 + i * 16, 0);
+    uint32_t n = 0;
+    for (uint32_t i = 0; b->fresh < b->count && i < b->count; i++) {
+        if (b->sources[i] != SOURCE_FRESH) {
+            put_u64(body + 8 + n * 16, b->messages[i].seq);
+            put_u32(body + 16 + n * 16, b->attempts[i]);
+            put_u32(body + 20 + n * 16, 0);
+            n++;
         }
     }
-    return engine_append(e, RECORD_LEASE, g->queue->id, 0, body, 8 + n * 16, DURABILITY_LAZY, &index) == BROKER_OK;
+    if (n && !append_lease(e, g, body, n, n)) {
+        return false;
+    }
+    if (!b->fresh) {
+        return true;
+    }
+    n = put_ranges(body, b, true);
+    return append_lease(e, g, body, n, n == 1 ? 0 : n | LEASE_RANGES);
 }
 
 static bool log_settle(struct engine *e, struct group *g, const struct batch *b)
 {
     uint8_t body[8 + LEASE_MESSAGES_MAX * 16];
-    uint32_t n = put_ranges(body, b);
+    uint32_t n = put_ranges(body, b, false);
     uint64_t index;
     put_u32(body, g->id);
     put_u32(body + 4, n);

@@ -131,7 +131,7 @@ struct group {
     struct seqset settled; /* above the floor */
     struct seqset
         passed; /* below the cursor, neither settled nor ever handed out (they wait for their key); no specials */
-    uint64_t unlooked; /* returned messages whose key is KEY_UNKNOWN: looked at before anything is handed out */
+    uint64_t unlooked;       /* returned messages whose key is KEY_UNKNOWN: looked at before anything is handed out */
     struct lanes *lanes;     /* specials that can be handed out, by priority; NULL: never had any */
     struct keys *keys;       /* keys under way; NULL: never had any */
     struct filter *filter;   /* NULL: everything */
@@ -224,6 +224,8 @@ struct queue {
     uint64_t expire_at;        /* the next one of `expired` to look at */
     TAILQ_ENTRY(queue) in_expiring;
     uint32_t filtered; /* groups with a filter */
+    uint32_t arriving; /* messages, and bytes, of the transaction being built */
+    uint64_t arriving_bytes;
     struct binding_list bindings;
     uint32_t binding_count;
     struct dedup *dedup;           /* NULL: no message id seen */

@@ -53,16 +53,17 @@ static void batch_add(struct batch *b, const struct stored_message *m, enum sour
     b->keys[b->count] = key;
     b->sources[b->count] = (uint8_t)source;
     b->bytes += m->padded_len;
+    b->fresh += source == SOURCE_FRESH;
     b->count++;
 }
 
 void batch_taken(struct group *g, struct batch *b)
 {
     bool passed = !seqset_empty(&g->passed);
-    for (uint32_t i = 0; i < b->count && !b->fresh; i++) {
+    for (uint32_t i = 0; i < b->count && b->fresh < b->count; i++) {
         if (b->sources[i] == SOURCE_RETURNED) {
             free(b->returned[i]);
-        } else if (passed) {
+        } else if (passed && b->sources[i] != SOURCE_FRESH) {
             seqset_remove(&g->passed, b->messages[i].seq, b->messages[i].seq);
         }
     }
@@ -141,39 +142,47 @@ static void drop_returned(struct engine *e, struct group *g, struct returned *r)
     free(r);
 }
 
-static bool look_at_key(struct engine *e, struct group *g, const struct batch *b, struct returned *r)
+/* false: its read is pending, or there is no memory. */
+static bool look_at_key(struct engine *e, struct group *g, const struct batch *b, uint64_t seq, uint32_t *number)
 {
     struct stored_message m;
     struct record_view view;
     bool gone;
     uint32_t key = 0;
-    if (r->key != KEY_UNKNOWN) {
+    if (*number != KEY_UNKNOWN) {
         return true;
     }
-    if (read_one(e, g, b, r->seq, &m, &gone)) {
-        enum key_fate fate =
-            record_view_get(m.record, m.padded_len, &view) ? KEY_FREE : key_take(g, &view, r->seq, &key);
+    if (read_one(e, g, b, seq, &m, &gone)) {
+        enum key_fate fate = record_view_get(m.record, m.padded_len, &view) ? KEY_FREE : key_take(g, &view, seq, &key);
         if (fate == KEY_NO_MEMORY) {
             return false;
         }
         if (fate == KEY_PARKED) { /* its key did not matter when it was handed out: it goes without */
-            keys_drop(e, g, r->seq, r->seq);
+            keys_drop(e, g, seq, seq);
         }
     } else if (!gone) {
         return false;
     }
-    r->key = key;
+    *number = key;
     g->unlooked--;
     return true;
 }
 
-/* What came back by a start holds its key again before anything else goes out. false: a read is pending. */
+/* What came back by a start holds its key again before anything else goes out. false: not yet. */
 static bool look_at_keys(struct engine *e, struct group *g, const struct batch *b)
 {
     const struct heap *heaps[] = {&g->ready, &g->delayed};
+    struct dying *d;
+    TAILQ_FOREACH(d, &g->dying, link)
+    {
+        if (!look_at_key(e, g, b, d->seq, &d->key)) {
+            return false;
+        }
+    }
     for (int h = 0; h < 2; h++) {
         for (size_t i = 0; g->unlooked && i < heaps[h]->len; i++) {
-            if (!look_at_key(e, g, b, container_of(heaps[h]->nodes[i], struct returned, node))) {
+            struct returned *r = container_of(heaps[h]->nodes[i], struct returned, node);
+            if (!look_at_key(e, g, b, r->seq, &r->key)) {
                 return false;
             }
         }
@@ -265,127 +274,145 @@ static bool take_lane(struct engine *e, struct group *g, struct batch *b, uint32
 
 /* ---- what was parked --------------------------------------------------------------------------------------------------- */
 
-static enum progress gather_turns(struct engine *e, struct group *g, struct batch *b, uint32_t max)
+/* false: something hinders going on. */
+static bool take_turns(struct engine *e, struct group *g, struct batch *b, uint32_t max, bool *moved)
 {
     uint64_t seq;
-    bool moved = false;
     while (b->count < max && keys_next(g, &seq)) {
         struct stored_message *m = &b->messages[b->count];
         uint32_t key;
         bool gone;
         if (group_has_settled(g, seq) || has_expired(g->queue, seq)) {
             keys_drop(e, g, seq, seq);
-            moved = true;
+            *moved = true;
             continue;
         }
         if (!read_one(e, g, b, seq, m, &gone)) {
-            if (!gone || !skip(e, g, seq, &moved)) {
-                break;
+            if (!gone || !skip(e, g, seq, moved)) {
+                return false;
             }
             keys_drop(e, g, seq, seq);
             continue;
         }
         if (!fits(b, m->padded_len) || look_at(g, m, &key) != LOOK_GO) {
-            break;
+            return false;
         }
         batch_add(b, m, SOURCE_TURN, 1, key);
     }
-    return b->count ? PROGRESS_SOME : moved ? PROGRESS_AGAIN : PROGRESS_NONE;
+    return b->count < max;
 }
 
 /* ---- from the cursor on ------------------------------------------------------------------------------------------------ */
 
-/* Past what is settled (dead before this group came or moved) and past specials. */
-static void advance_cursor(struct group *g)
+/* From `at` past what is settled (dead before this group came or moved) and past specials. */
+static uint64_t next_fresh(const struct group *g, uint64_t at)
 {
     const struct specials *s = g->queue->specials;
     for (;;) {
-        uint64_t at = g->cursor;
+        uint64_t was = at;
+        at = at > g->floor ? at : g->floor + 1;
         if (!seqset_empty(&g->settled) && g->settled.most >= at) {
             at = group_next_unsettled(g, at);
         }
         if (s && !seqset_empty(&s->all)) {
             at = seqset_next_absent(&s->all, at);
         }
-        if (at == g->cursor) {
-            return;
+        if (at == was) {
+            return at;
         }
-        g->cursor = at;
     }
 }
 
-/* How far one read may go: to the next settled or special one. */
-static uint64_t fresh_end(const struct group *g)
+/* How far one read from `at` may go: to the next settled or special one. */
+static uint64_t fresh_end(const struct group *g, uint64_t at)
 {
-    uint64_t to = g->queue->visible, settled = seqset_next(&g->settled, g->cursor);
+    uint64_t to = g->queue->visible, settled = seqset_next(&g->settled, at);
     to = settled <= to ? settled - 1 : to;
     if (g->queue->specials) {
-        uint64_t special = seqset_next(&g->queue->specials->all, g->cursor);
+        uint64_t special = seqset_next(&g->queue->specials->all, at);
         to = special <= to ? special - 1 : to;
     }
     return to;
 }
 
-/* Take of the messages read what may go, in order; returns the seq after the last one looked at. */
+/* Take of the messages read what may go, in order; returns the seq after the last one looked at. *stop: it went no further
+   because something hinders. */
 static uint64_t pick_fresh(struct engine *e, struct group *g, struct batch *b, uint32_t max,
-                           const struct stored_message *read, uint32_t got)
+                           const struct stored_message *read, uint32_t got, bool *stop)
 {
-    uint64_t seq = g->cursor;
+    uint64_t seq = read[0].seq;
     for (uint32_t i = 0; i < got && read[i].seq == seq && b->count < max; i++, seq++) {
         uint32_t key;
+        *stop = !fits(b, read[i].padded_len);
+        if (*stop) {
+            return seq;
+        }
         if (has_expired(g->queue, seq)) {
             seqset_add(&g->passed, seq, seq);
             e->scan_budget -= e->scan_budget > 0;
             continue;
         }
-        if (!fits(b, read[i].padded_len)) {
+        enum look look = look_at(g, &read[i], &key);
+        *stop = look == LOOK_NO_MEMORY || (look == LOOK_FILTERED && !settle_hole(e, g, seq, seq));
+        if (*stop) {
             return seq;
         }
-        switch (look_at(g, &read[i], &key)) {
-        case LOOK_GO: batch_add(b, &read[i], SOURCE_FRESH, 1, key); break;
-        case LOOK_PARKED: e->scan_budget -= e->scan_budget > 0; break;
-        case LOOK_FILTERED:
+        if (look == LOOK_GO) {
+            batch_add(b, &read[i], SOURCE_FRESH, 1, key);
+        } else {
             e->scan_budget -= e->scan_budget > 0;
-            if (!settle_hole(e, g, seq, seq)) {
-                return seq;
-            }
-            break;
-        case LOOK_NO_MEMORY: return seq;
         }
     }
     return seq;
 }
 
-static enum progress gather_fresh(struct engine *e, struct group *g, struct batch *b, uint32_t max)
+/* One read's worth. false: no further. */
+static bool take_read(struct engine *e, struct group *g, struct batch *b, uint32_t max, uint64_t *at)
 {
-    advance_cursor(g);
-    if (!fresh_waiting(g)) {
-        return PROGRESS_NONE;
+    struct stored_message read[LOOK_AHEAD];
+    bool ahead = g->keys || g->filter || b->count;
+    struct stored_message *into = ahead ? read : b->messages; /* plain ones are read where they stay */
+    uint32_t got = 0, wanted = ahead ? LOOK_AHEAD : max;
+    uint64_t to = fresh_end(g, *at), damaged, room = b->count ? b->max_bytes - b->bytes : b->max_bytes;
+    enum read_status status = e->ops->read(e->store, g->queue->id, *at, to, wanted, room, into, &got, &damaged);
+    if (status == READ_PENDING || status == READ_DAMAGED) {
+        if (!b->count && status == READ_PENDING) {
+            g->reading = true;
+        } else if (!b->count) {
+            report_damage(e, g, damaged);
+        }
+        return false;
     }
-    uint64_t to = fresh_end(g), damaged;
-    uint32_t got = 0, wanted = (g->keys || g->filter) && max < LOOK_AHEAD ? LOOK_AHEAD : max;
-    enum read_status status =
-        e->ops->read(e->store, g->queue->id, g->cursor, to, wanted, b->max_bytes, b->messages, &got, &damaged);
-    if (status == READ_PENDING) {
-        g->reading = true;
-        return PROGRESS_NONE;
+    uint64_t first = status == READ_END ? to + 1 : into[0].seq;
+    if (first > *at) { /* a hole before it */
+        if (!settle_hole(e, g, *at, first - 1)) {
+            return false;
+        }
+        *at = first;
+        if (status == READ_END) {
+            return true;
+        }
     }
-    if (status == READ_DAMAGED) {
-        report_damage(e, g, damaged);
-        return PROGRESS_NONE;
+    bool stop = false;
+    uint32_t before = b->count;
+    *at = pick_fresh(e, g, b, max, into, got, &stop);
+    return !stop && b->count < max && b->count - before < got; /* all taken: the next turn reads on */
+}
+
+static void take_fresh(struct engine *e, struct group *g, struct batch *b, uint32_t max, bool *moved)
+{
+    uint64_t at = g->cursor = next_fresh(g, g->cursor);
+    bool more = true;
+    while (more && at <= g->queue->visible && b->count < max && e->scan_budget) {
+        more = take_read(e, g, b, max, &at);
+        at = next_fresh(g, at);
     }
-    uint64_t first = status == READ_END ? to + 1 : b->messages[0].seq;
-    if (first > g->cursor) { /* a hole before it */
-        return settle_hole(e, g, g->cursor, first - 1) ? PROGRESS_AGAIN : PROGRESS_NONE;
+    if (b->fresh) {
+        b->cursor = at;
+    } else if (at > g->cursor) {
+        g->cursor = at;
+        *moved = true;
     }
-    uint64_t from = g->cursor, next = pick_fresh(e, g, b, max, b->messages, got);
-    if (b->count) {
-        b->fresh = true;
-        b->cursor = next;
-        return PROGRESS_SOME;
-    }
-    g->cursor = next > g->cursor ? next : g->cursor;
-    return next > from ? PROGRESS_AGAIN : PROGRESS_NONE;
 }
 
 /* ---- all of it --------------------------------------------------------------------------------------------------------- */
@@ -403,26 +430,39 @@ static bool gather_first(struct engine *e, struct group *g, struct batch *b, uin
     return go_on && !b->count;
 }
 
+/* May more be looked for? Not if a read is pending, or damage has sent the consumers away. */
+static bool may_go_on(const struct group *g, const struct batch *b, uint32_t max)
+{
+    return b->count < max && !g->reading && !TAILQ_EMPTY(&g->ready_consumers);
+}
+
+/* Keys take turns: what is new and what was parked go first alternately, so that neither starves the other. */
+static void gather_fairly(struct engine *e, struct group *g, struct batch *b, uint32_t max, bool *moved)
+{
+    if (g->keys && !g->parked_served_last) {
+        take_turns(e, g, b, (max + 1) / 2, moved);
+    }
+    g->parked_served_last = b->count > 0;
+    if (may_go_on(g, b, max)) {
+        take_fresh(e, g, b, max, moved);
+    }
+    if (g->keys && may_go_on(g, b, max)) {
+        take_turns(e, g, b, max, moved);
+    }
+}
+
 enum progress gather(struct engine *e, struct group *g, struct batch *b, uint32_t max)
 {
-    bool moved = false, fair = g->queue->settings.fair_keys;
+    bool moved = false;
     if (g->unlooked && keys_matter(g->queue) && !look_at_keys(e, g, b)) {
         return PROGRESS_NONE;
     }
-    if (!gather_first(e, g, b, max, &moved)) {
-        return b->count ? PROGRESS_SOME : moved ? PROGRESS_AGAIN : PROGRESS_NONE;
+    if (gather_first(e, g, b, max, &moved)) {
+        if (g->queue->settings.fair_keys) {
+            gather_fairly(e, g, b, max, &moved);
+        } else if (!g->keys || take_turns(e, g, b, max, &moved)) {
+            take_fresh(e, g, b, max, &moved);
+        }
     }
-    enum progress progress = PROGRESS_NONE;
-    if (g->keys && !(fair && g->parked_served_last)) {
-        progress = gather_turns(e, g, b, max);
-        g->parked_served_last = progress == PROGRESS_SOME;
-    }
-    if (progress == PROGRESS_NONE && !g->reading) {
-        progress = gather_fresh(e, g, b, max);
-        g->parked_served_last = progress == PROGRESS_SOME ? false : g->parked_served_last;
-    }
-    if (progress == PROGRESS_NONE && !g->reading && g->keys && fair) {
-        progress = gather_turns(e, g, b, max);
-    }
-    return progress == PROGRESS_NONE && moved ? PROGRESS_AGAIN : progress;
+    return b->count ? PROGRESS_SOME : moved ? PROGRESS_AGAIN : PROGRESS_NONE;
 }

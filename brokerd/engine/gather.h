@@ -12,10 +12,9 @@ enum source {
 };
 
 struct batch {
-    bool fresh; /* all are SOURCE_FRESH, or none is */
-    uint32_t count;
+    uint32_t count, fresh; /* of these: SOURCE_FRESH */
     uint64_t bytes, max_bytes;
-    uint64_t cursor; /* fresh: where the cursor goes once they are handed out */
+    uint64_t cursor; /* where the group's cursor goes once they are handed out, if some are fresh */
     struct stored_message messages[LEASE_MESSAGES_MAX];
     uint32_t attempts[LEASE_MESSAGES_MAX];
     uint32_t keys[LEASE_MESSAGES_MAX];
@@ -36,10 +35,9 @@ static inline uint64_t fresh_waiting(const struct group *g)
 
 static inline void batch_init(struct batch *b, uint64_t max_bytes)
 {
-    b->count = 0;
+    b->count = b->fresh = 0;
     b->bytes = 0;
     b->max_bytes = max_bytes;
-    b->fresh = false;
 }
 
 /* Up to `max` messages, in the order in which they should go. They have left where they waited: batch_taken or batch_undo. */

@@ -83,10 +83,10 @@ static void drop_all_returned(struct engine *e, struct group *g)
 void group_remove(struct engine *e, struct group *g, broker_error why, const char *text)
 {
     struct consumer *consumer;
+    leases_drop(e, g, 1, UINT64_MAX); /* nothing comes back, so nothing more about this group goes to the log */
     while ((consumer = TAILQ_FIRST(&g->consumers))) {
         consumer_end(e, consumer, why, text);
     }
-    leases_drop(e, g, 1, UINT64_MAX);
     drop_all_returned(e, g);
     lanes_free(g);
     g->queue->filtered -= g->filter != NULL;

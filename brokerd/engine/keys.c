@@ -167,6 +167,9 @@ enum key_fate key_take(struct group *g, const struct record_view *view, uint64_t
     if (!view->head.key_len || !keys_matter(g->queue)) {
         return KEY_FREE;
     }
+    if (!is_ordered(g) && is_special(g->queue, seq)) { /* taking turns is for those that have no priority */
+        return KEY_FREE;
+    }
     struct keys *k = keys_of(g);
     struct key_state *s = NULL;
     if (k) {

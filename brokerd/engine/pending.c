@@ -81,6 +81,7 @@ static void make_visible(struct engine *e, struct queue *q, uint64_t last_seq)
     {
         group_wake(e, g);
     }
+    limits_enforce(e, q); /* what could not be dropped before it was durable */
 }
 
 static void complete_transact(struct engine *e, struct pending *p, struct completion *c)

@@ -108,7 +108,7 @@ broker_error message_check(struct engine *e, struct queue *q, const struct recor
             return BROKER_INVALID_ARGUMENT;
         }
     }
-    return limits_check(e, q, 1, pad8(view->head.length));
+    return limits_check(e, q, 1 + q->arriving, pad8(view->head.length) + q->arriving_bytes);
 }
 
 bool frame_is_sound(struct engine *e, const struct command *c, const uint8_t *records, size_t len, bool by_topic)

@@ -33,7 +33,7 @@ class Commands:
 
     def refused(self, name, *words, stdin=b""):
         """It fails with this error of the table; the whole error."""
-        done = self.run(FAILED, *words, "--json", stdin=stdin)
+        done = self.run(FAILED, "--json", *words, stdin=stdin)
         said = json.loads(done.stderr.splitlines()[-1])
         assert said["error"] == name, said
         return said

@@ -5,11 +5,12 @@ from commands import OK
 
 def kill(c, name="q", words=()):
     """Nack what is there until nothing is."""
-    while True:
-        got = c.lease(name, 100, *words)
+    for _ in range(20):
+        got = c.lease(name, 64, *words)
         if not got:
             return
         c.ok("nack", *[m["receipt"] for m in got])
+    raise AssertionError("it comes again and again")
 
 
 def test_after_the_last_attempt(c):

@@ -50,9 +50,9 @@ def test_to_the_dead_letters(c):
 def test_while_leased(c):
     """Who has it may still settle it; it does not come again."""
     c.create()
-    c.pub("q", "a", "b", ttl="600ms")
+    c.pub("q", "a", "b", ttl="3s")
     a, b = c.lease("q", 2, "--lease", "1min")
-    gone = time.time() + 0.7
+    gone = time.time() + 3.1
     c.until(lambda: time.time() > gone, "its end")
     c.ok("ack", a["receipt"])
     c.ok("nack", b["receipt"])

@@ -5,7 +5,7 @@ def test_reject(c):
     c.create(max_messages=3)
     c.pub("q", "1", "2", "3")
     said = c.refused("QUEUE_FULL", "pub", "q", "4")
-    assert said["retryable"] and "3" in said["text"]
+    assert said["retryable"]
     assert c.bodies("q") == ["1"]
     c.until(lambda: c.broker.cli("pub", "q", "4").returncode == 0, "room again")
     assert c.bodies("q", 3) == ["2", "3", "4"]

@@ -14,27 +14,27 @@ def test_nack_with_delay(c):
     c.pub("q", "a", "b")
     first = c.lease("q")[0]
     begin = time.time()
-    nack(c, first, "--delay", "600ms")
+    nack(c, first, "--delay", "4s")
     assert c.bodies("q") == ["b"], "the next one does not wait"
     again = c.take("q")[0]
-    assert again["body"] == "a" and again["attempt"] == 2 and time.time() - begin >= 0.6
+    assert again["body"] == "a" and again["attempt"] == 2 and time.time() - begin >= 4
 
 
 def test_fixed_backoff(c):
-    c.create(backoff="fixed:500ms")
+    c.create(backoff="fixed:2s")
     c.pub("q", "a")
-    for attempt in (1, 2, 3):
+    for attempt in (1, 2):
         m = c.lease("q", 1, "--wait", "10s")[0]
         assert m["attempt"] == attempt
         if attempt > 1:
-            assert time.time() - begin >= 0.5
+            assert time.time() - begin >= 2
         begin = time.time()
         nack(c, m)
         assert c.group()["delayed"] == 1
     begin = time.time()
     m = c.lease("q", 1, "--wait", "10s")[0]
     nack(c, m, "--delay", "1ms")
-    assert c.lease("q", 1, "--wait", "10s")[0]["attempt"] == 5 and time.time() - begin < 10, "a delay of its own counts"
+    assert c.lease("q", 1, "--wait", "10s")[0]["attempt"] == 4 and time.time() - begin < 10, "a delay of its own counts"
 
 
 def test_exponential_backoff(c):

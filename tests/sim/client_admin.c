@@ -7,6 +7,20 @@
 
 /* ---- administering --------------------------------------------------------------------------------------------------------- */
 
+static void trace_settings(struct history *h, const broker_queue_settings *s)
+{
+    if (s)
+        model_trace(model_of(h),
+                    "set %x: retention %d, sync %d, attempts %u, backoff %d of %u to %u -%u%%, dead letters to %s "
+                    "(expired %d), "
+                    "ttl %llu, unused %llu, ids %llu/%u, at most %llu/%llu %d, ordered %d, fair %d, compact %d",
+                    s->set, s->retention, s->sync, s->max_attempts, s->backoff, s->backoff_ms, s->backoff_max_ms,
+                    s->backoff_jitter_percent, s->dead_letter ? s->dead_letter : "-", s->dead_letter_expired,
+                    (unsigned long long)s->ttl_ms, (unsigned long long)s->unused_ms, (unsigned long long)s->dedup_ms,
+                    s->dedup_count, (unsigned long long)s->max_messages, (unsigned long long)s->max_bytes, s->overflow,
+                    s->ordered_keys, s->fair_keys, s->compact);
+}
+
 static struct op *control_op(struct history *h, enum command_type type, uint32_t queue, uint32_t group,
                              struct command *c)
 {
@@ -20,6 +34,8 @@ static struct op *control_op(struct history *h, enum command_type type, uint32_t
 
 void client_control(struct history *h, enum command_type type, uint32_t queue, uint32_t group, struct command *c)
 {
+    if (type == COMMAND_QUEUE_CREATE || type == COMMAND_QUEUE_ALTER)
+        trace_settings(h, c->u.queue.settings);
     world_submit(&h->world, control_op(h, type, queue, group, c), c);
 }
 

@@ -183,6 +183,8 @@ void client_settle_held(struct history *h, enum command_type type, uint64_t newe
     }
     op->u.settle.ms = how.ms;
     op->u.settle.dead_letter = how.dead_letter;
+    if (type != COMMAND_ACK)
+        model_trace(m, "with %u ms%s", how.ms, how.dead_letter ? ", to the dead letters" : "");
     struct command c = {.type = type};
     c.u.settle.ranges = ranges;
     c.u.settle.count = n;
@@ -222,7 +224,11 @@ void client_drain(struct history *h)
         if (m->queues[i].exists && m->queues[i].paused && m->queues[i].control == 0)
             client_control(h, COMMAND_QUEUE_RESUME, i, 0, &c);
     }
-    world_pass_time(w, 60000);
+    for (uint32_t i = 0; i < 2; i++) { /* leases end; then what came back has waited */
+        world_pass_time(w, 60000);
+        if (!world_settle(w))
+            model_fail(m, "the store does not come to rest before it is drained");
+    }
     for (uint32_t i = 0; i < MODEL_QUEUES; i++) {
         for (uint32_t g = 0; m->queues[i].exists && g < MODEL_GROUPS; g++) {
             if (!m->queues[i].groups[g].exists)

@@ -176,9 +176,10 @@ void model_submit_begin(struct model *m, struct op *op)
 {
     op->submitting = true;
     m->current = op;
-    if (op->type == COMMAND_PUBLISH || op->type == COMMAND_TRANSACT)
+    if (op->type == COMMAND_PUBLISH || op->type == COMMAND_TRANSACT) {
         op->asked = op_survives(m, op);
-    else if (op->type == COMMAND_SCAN)
+        limits_begun(m, op);
+    } else if (op->type == COMMAND_SCAN)
         scan_begun(m, op);
     else if (op->type == COMMAND_RESCHEDULE)
         reschedule_begun(m, op);
@@ -208,7 +209,8 @@ static void op_refused(struct model *m, struct op *op, const char *text)
     bool going = m->current && (m->current->type == COMMAND_QUEUE_DELETE || m->current->type == COMMAND_GROUP_DELETE);
     bool target = op->type == COMMAND_SCAN && op->u.scan.target != 0 && !m->queues[op->u.scan.target - 1].exists;
     if (!going && q->exists &&
-        ((op->error == BROKER_QUEUE_NOT_FOUND && !target) || (op->error == BROKER_GROUP_NOT_FOUND && q->groups[op->group].exists)))
+        ((op->error == BROKER_QUEUE_NOT_FOUND && !target) ||
+         (op->error == BROKER_GROUP_NOT_FOUND && q->groups[op->group].exists)))
         model_fail(m, "%s: %s", model_op_name(op->type), text);
     if (op->error == BROKER_INVALID_ARGUMENT && op->type != COMMAND_GROUP_DELETE) /* a queue keeps one group */
         model_fail(m, "%s refused with INVALID_ARGUMENT: %s", model_op_name(op->type), text);

@@ -65,7 +65,7 @@ struct model_message {
     int64_t stored_mono_ms; /* when, by the monotonic clock */
     bool rescheduled;       /* its time was changed: it counts as delayed for good */
     uint32_t dead_from;     /* a dead letter: its queue of origin + 1 */
-    uint64_t hash;          /* of the record's bytes from offset 8 on, as appended */
+    uint64_t hash;          /* of the record, as appended */
     uint64_t index;         /* batch; 0: recovered from disk */
     uint64_t time_ms;
     uint64_t bytes_before; /* of all messages before it */
@@ -137,6 +137,7 @@ struct op_record {
     struct traits traits;
     uint32_t queue, incarnation; /* BY_TOPIC: to all that are bound */
     uint32_t offset, body_len;
+    uint32_t routes;     /* by topic: queues bound when it was sent */
     uint64_t seq, index; /* if it was appended; by topic: seq counts the queues */
     bool retry;
 };
@@ -163,6 +164,7 @@ struct op { /* a command that wants an answer */
     struct op_record records[OP_RECORDS];    /* publish, transact */
     struct op_receipt receipts[OP_RECEIPTS]; /* settle, transact */
     bool unroutable_ok;
+    bool may_be_full, too_low; /* some queue's limits, when it was sent */
     union {
         struct {
             uint32_t ms; /* extend: of the lease; nack: the delay */
@@ -227,6 +229,7 @@ struct atom_slot { /* settled by it */
 
 struct atom { /* one batch's doing: a message ends here, another begins there */
     uint64_t index;
+    uint64_t life; /* of the process */
     uint32_t slot_count;
     struct atom_slot slots[ATOM_SLOTS];
 };
@@ -242,6 +245,7 @@ struct model {
     struct op *current;     /* being submitted */
     uint64_t durable_index; /* greatest batch of which a confirm said that it is on disk */
     uint64_t written_index; /* ... or in the system's hands */
+    uint64_t life;          /* counts the processes that came up */
     struct atom *atoms;     /* since the start of the process */
     uint32_t atom_count, atom_cap;
     uint64_t turn;                   /* counts the calls of the engine */
@@ -360,14 +364,13 @@ void model_ended_messages(struct model *m, const uint8_t *record, uint64_t index
 struct atom *atom_new(struct model *m, uint64_t index);
 void atom_settle(struct model *m, struct atom *a, uint32_t queue, uint32_t group, uint64_t seq);
 void atoms_restarted(struct model *m);
-bool limit_is_too_low(const struct model_queue *q, const struct op *op);
 enum fate { FATE_GONE, FATE_OPEN, FATE_SURE };
 enum fate index_fate(const struct model *m, uint64_t index); /* after a start */
 
 /* ---- queues that are bounded, compacted, unused; message ids (model_limits.c) ----------------------------------------- */
 
 void check_limit_stored(struct model *m, struct model_queue *q, const struct op_record *r);
-bool limit_may_refuse(const struct model *m, const struct model_queue *q, const struct op *op);
+void limits_begun(struct model *m, struct op *op);
 void check_not_overfull(struct model *m, const struct model_queue *q);
 uint64_t id_surely_known(const struct model *m, const struct model_queue *q, const struct traits *t, uint64_t below);
 bool id_perhaps_known(const struct model *m, const struct model_queue *q, const struct traits *t, uint64_t seq);

@@ -95,7 +95,8 @@ static void queue_purged(struct model *m, struct model_queue *q)
 }
 
 /* Where a start leads: at least *low and at most *high. A start by time is exact to blocks only, and never late. */
-static void start_range(const struct model_queue *q, broker_start start, uint64_t value, uint64_t *low, uint64_t *high)
+static void start_range(const struct model *m, const struct model_queue *q, broker_start start, uint64_t value,
+                        uint64_t *low, uint64_t *high)
 {
     uint64_t end = q->count + 1;
     *low = *high = 1;
@@ -104,7 +105,7 @@ static void start_range(const struct model_queue *q, broker_start start, uint64_
     else if (start == BROKER_START_SEQ)
         *low = *high = value == 0 ? 1 : value < end ? value : end;
     else if (start == BROKER_START_TIME) {
-        while (*high < end && q->messages[*high - 1].time_ms < value)
+        while (*high < end && (q->messages[*high - 1].time_ms < value || m->clock_went_back))
             (*high)++;
     }
 }
@@ -164,7 +165,7 @@ static void group_command(struct model *m, struct op *op, const struct command *
         group_filtered(m, q, g);
         return;
     }
-    start_range(q, c->u.group.start, c->u.group.value, &low, &high);
+    start_range(m, q, c->u.group.start, c->u.group.value, &low, &high);
     model_trace(m, "%s to %llu..%llu", op->type == COMMAND_GROUP_SEEK ? "moved" : "created", (unsigned long long)low,
                 (unsigned long long)high);
     group_placed(m, q, g, low, high, op->type == COMMAND_GROUP_CREATE);

@@ -17,7 +17,7 @@ struct atom *atom_new(struct model *m, uint64_t index)
             abort();
     }
     struct atom *a = &m->atoms[m->atom_count++];
-    *a = (struct atom){.index = index};
+    *a = (struct atom){.index = index, .life = m->life};
     return a;
 }
 
@@ -44,11 +44,16 @@ enum fate index_fate(const struct model *m, uint64_t index)
     return index <= m->sure_index ? FATE_SURE : index > m->last_index ? FATE_GONE : FATE_OPEN;
 }
 
-/* Each atom's batch is there or not: so are its effects. */
+/* Each atom's batch is there or not: so are its effects. What this process did already, is in flight. */
 void atoms_restarted(struct model *m)
 {
+    uint32_t kept = 0;
     for (uint32_t i = 0; i < m->atom_count; i++) {
         const struct atom *a = &m->atoms[i];
+        if (a->life == m->life) {
+            m->atoms[kept++] = *a;
+            continue;
+        }
         enum fate fate = index_fate(m, a->index);
         for (uint32_t k = 0; k < a->slot_count; k++) {
             const struct atom_slot *as = &a->slots[k];
@@ -65,7 +70,7 @@ void atoms_restarted(struct model *m)
                 s->state = as->was;
         }
     }
-    m->atom_count = 0;
+    m->atom_count = kept;
 }
 
 /* ---- records that end messages ------------------------------------------------------------------------------------------- */
@@ -149,8 +154,10 @@ static void dropped_one(struct model *m, const struct end *e, uint64_t seq)
     struct model_queue *q = &m->queues[e->queue];
     const broker_queue_settings *s = &q->settings;
     uint64_t bytes, messages = not_dead(q, &bytes);
-    bool full = (s->max_messages && messages > s->max_messages) || (s->max_bytes && bytes > s->max_bytes);
-    if (!q->altered && (s->overflow != BROKER_OVERFLOW_DROP_OLDEST || !full))
+    bool full =
+        (s->max_messages && messages > s->max_messages) || s->max_bytes != 0; /* bytes are counted in runs: about */
+    bool altering = m->current && m->current->type == COMMAND_QUEUE_ALTER;
+    if (!q->altered && !altering && (s->overflow != BROKER_OVERFLOW_DROP_OLDEST || !full))
         model_fail(m, "dropped: %s seq %" PRIu64 " goes for no reason (%" PRIu64 " messages, %" PRIu64 " bytes)",
                    q->name, seq, messages, bytes);
     m->dropped++;
@@ -158,7 +165,22 @@ static void dropped_one(struct model *m, const struct end *e, uint64_t seq)
         if (message_is_alive(q, older))
             model_fail(m, "dropped: %s seq %" PRIu64 " goes before %" PRIu64, q->name, seq, older);
     }
-    end_everywhere(m, e, seq);
+    if (e->type != RECORD_TRIM)
+        end_everywhere(m, e, seq);
+}
+
+/* A log lets it go. Who has a lease on it keeps that. */
+static void trimmed_one(struct model *m, const struct end *e, uint64_t seq)
+{
+    struct model_queue *q = &m->queues[e->queue];
+    if (!q->messages[seq - 1].maybe_gone)
+        dropped_one(m, e, seq);
+    q->messages[seq - 1].maybe_gone = true;
+    for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
+        struct slot *s = &q->groups[g].slots[seq - 1];
+        if (q->groups[g].exists && s->state != SLOT_SETTLED)
+            s->state = SLOT_FREE;
+    }
 }
 
 static void deleted_one(struct model *m, const struct end *e, uint64_t seq)
@@ -180,12 +202,6 @@ static void deleted_one(struct model *m, const struct end *e, uint64_t seq)
     end_everywhere(m, e, seq);
 }
 
-/* By log retention, not for want of room. */
-static bool is_trimmed(const struct model *m, const struct model_queue *q, const struct end *e, uint64_t seq)
-{
-    return e->type == RECORD_TRIM && q->settings.retention == BROKER_RETENTION_LOG && q->messages[seq - 1].maybe_gone;
-}
-
 static void ended_range(struct model *m, const struct end *e)
 {
     struct model_queue *q = &m->queues[e->queue];
@@ -194,7 +210,9 @@ static void ended_range(struct model *m, const struct end *e)
             expired_one(m, e, seq, false);
         else if (e->type == RECORD_DELETE)
             deleted_one(m, e, seq);
-        else if (!message_is_dead(q, seq) && !is_trimmed(m, q, e, seq))
+        else if (e->type == RECORD_TRIM)
+            trimmed_one(m, e, seq);
+        else if (!message_is_dead(q, seq))
             dropped_one(m, e, seq);
     }
 }
@@ -209,6 +227,7 @@ void model_ended_messages(struct model *m, const uint8_t *record, uint64_t index
     queue_mark_gone(m, q);
     if (e.type == RECORD_TRIM || e.type == RECORD_PURGE) {
         e.last = get_u64(body);
+        model_trace(m, "%s goes up to %" PRIu64, q->name, e.last);
         ended_range(m, &e);
         return;
     }

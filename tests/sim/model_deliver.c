@@ -15,8 +15,8 @@ static void check_durable(struct model *m, const struct model_queue *q, uint64_t
 {
     /* Nobody gets what a crash could still take back: unless the publish asked for less than the disk. */
     if (msg->index != 0 && msg->asked == SURVIVES_POWER && m->platter_index < msg->index)
-        model_fail(m, "delivered too early: %s seq %" PRIu64 " in batch %" PRIu64 ", on disk is %" PRIu64, q->name, seq,
-                   msg->index, m->platter_index);
+        model_fail(m, "delivered too early: %s seq %" PRIu64 " in batch %" PRIu64 ", on disk is %" PRIu64 ", said to be %" PRIu64,
+                   q->name, seq, msg->index, m->platter_index, m->reported_index);
     if (msg->index != 0 && m->system_index < msg->index)
         model_fail(m, "delivered too early: %s seq %" PRIu64 " in batch %" PRIu64 ", written is %" PRIu64, q->name, seq,
                    msg->index, m->system_index);
@@ -49,7 +49,8 @@ static void check_attempts(struct model *m, const struct model_queue *q, const s
 static bool is_in_order(const struct model_queue *q, uint64_t seq)
 {
     const struct model_message *msg = &q->messages[seq - 1];
-    return message_is_plain(msg) && (msg->traits.key == 0 || (!q->settings.ordered_keys && !q->altered));
+    return message_is_plain(msg) &&
+           (msg->traits.key == 0 || (!q->settings.ordered_keys && !q->settings.fair_keys && !q->altered));
 }
 
 static void check_slot(struct model *m, const struct model_queue *q, const struct model_group *g, uint64_t seq,

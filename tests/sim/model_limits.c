@@ -37,21 +37,41 @@ static bool queue_may_be_full(const struct model_queue *q, uint64_t more, uint64
         n++;
         bytes += q->messages[seq - 1].padded;
     }
-    return (s->max_messages && n + more > s->max_messages) || (s->max_bytes && bytes + more_bytes > s->max_bytes);
-}
-
-bool limit_may_refuse(const struct model *m, const struct model_queue *q, const struct op *op)
-{
-    return q->altered ||
-           (q->settings.overflow == BROKER_OVERFLOW_REJECT && queue_may_be_full(q, op->record_count, op->len));
+    return (s->max_messages && n + more > s->max_messages) ||
+           (s->max_bytes != 0 && (n > 0 || more_bytes > s->max_bytes)); /* counted in runs: about */
 }
 
 /* A limit under which not even an empty queue takes it. */
-bool limit_is_too_low(const struct model_queue *q, const struct op *op)
+static bool limit_is_too_low(const struct model_queue *q, const struct op *op)
 {
     const broker_queue_settings *s = &q->settings;
     return q->altered || (s->max_bytes && op->len > s->max_bytes) ||
            (s->max_messages && op->record_count > s->max_messages);
+}
+
+static bool goes_to(const struct op *op, uint32_t queue)
+{
+    for (uint32_t i = 0; i < op->record_count; i++) {
+        if (op->records[i].queue == queue || op->records[i].queue == BY_TOPIC)
+            return true;
+    }
+    return false;
+}
+
+/* What may be said of limits in the answer is decided when the command is given. */
+void limits_begun(struct model *m, struct op *op)
+{
+    for (uint32_t k = 0; k < MODEL_QUEUES; k++) {
+        struct model_queue *q = &m->queues[k];
+        if (!q->exists || !goes_to(op, k))
+            continue;
+        queue_mark_gone(m, q);
+        bool rejects = q->settings.overflow == BROKER_OVERFLOW_REJECT;
+        op->may_be_full |= q->altered || (rejects && queue_may_be_full(q, op->record_count, op->len));
+        op->too_low |= limit_is_too_low(q, op);
+    }
+    for (uint32_t i = 0; i < op->record_count; i++)
+        op->records[i].routes = route_count(m, op->records[i].traits.topic);
 }
 
 /* After a publish: nothing more stays than may, but what is not confirmed yet. */

@@ -138,10 +138,16 @@ static void queue_grow(struct model_queue *q)
         q->groups[g].slots = must(realloc(q->groups[g].slots, q->cap * sizeof(struct slot)));
 }
 
+/* Of all that its publisher said, and its time: not of its place, which may change its owner where it lies in several queues. */
 static uint64_t record_hash(const uint8_t *record)
 {
     uint32_t len = record_length(record);
-    return ((uint64_t)crc32c(0, record + 8, len - 8) << 32) | len;
+    return ((uint64_t)crc32c(crc32c(0, record + 8, 4), record + 24, len - 24) << 32) | len;
+}
+
+static bool record_is_whole(const uint8_t *record)
+{
+    return crc32c(0, record + 8, record_length(record) - 8) == get_u32(record + 4);
 }
 
 void model_check_bytes(struct model *m, const struct model_queue *q, uint64_t seq, const uint8_t *record)
@@ -152,9 +158,11 @@ void model_check_bytes(struct model *m, const struct model_queue *q, uint64_t se
         return;
     }
     const struct model_message *msg = &q->messages[seq - 1];
-    if ((record_seq(record) != seq && !msg->routed) || record_hash(record) != msg->hash ||
-        get_u32(record + 4) != (uint32_t)(msg->hash >> 32))
-        model_fail(m, "wrong bytes: %s seq %llu is not what was published", q->name, (unsigned long long)seq);
+    bool placed = msg->routed || (record_queue(record) == q->id && record_seq(record) == seq);
+    if (!placed || record_hash(record) != msg->hash || !record_is_whole(record))
+        model_fail(m, "wrong bytes: %s seq %llu%s is not what was published: the record is of queue %u, seq %llu", q->name,
+                   (unsigned long long)seq, msg->routed ? " (routed)" : "", record_queue(record),
+                   (unsigned long long)record_seq(record));
 }
 
 static void check_traits(struct model *m, const struct model_queue *q, const struct model_message *msg,
@@ -204,6 +212,10 @@ static void message_described(struct model *m, struct model_queue *q, struct mod
     if (record_view_get(record, record_length(record), &view) == BROKER_OK)
         check_traits(m, q, msg, &view);
     message_timed(m, q, msg, record);
+    model_trace(m, "stored %s seq %llu: priority %u, key %u, topic %u, id %u, due in %lld, expires in %lld", q->name,
+                (unsigned long long)q->count, r->traits.priority, r->traits.key, r->traits.topic, r->traits.id,
+                msg->due.wall_ms ? (long long)(msg->due.mono_ms - m->now.mono.ms) : 0,
+                msg->expire.wall_ms ? (long long)(msg->expire.mono_ms - m->now.mono.ms) : 0);
     for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
         if (q->groups[g].exists && !choice_takes(&q->groups[g].filter, msg))
             slot_settle(&q->groups[g].slots[q->count - 1], SURVIVES_POWER);

@@ -69,10 +69,13 @@ void model_restarted(struct model *m)
 /* Each start, also one that does not come to its end, writes at most one batch of its own. */
 void model_started(struct model *m, uint64_t index)
 {
+    m->life++;
     m->last_index = index;
     m->sure_index = index + 1 < m->starts_since ? 0 : index + 1 - m->starts_since;
     m->turn++;
     m->ticked = (struct moment){0};
+    for (uint32_t i = 0; i < MODEL_QUEUES; i++)
+        queue_touched(m, i);
 }
 
 void model_observed_messages(struct model *m)
@@ -228,6 +231,8 @@ static void observe_group(struct model *m, const struct model_queue *q, struct m
         free_ones += s->state == SLOT_FREE || s->state == SLOT_BARRED;
     }
     uint64_t there = info->lag;
+    model_trace(m, "found %s/%s: floor %" PRIu64 ", cursor %" PRIu64 ", %" PRIu64 " of %" PRIu64 "+%" PRIu64, q->name,
+                g->name, info->floor_seq, info->cursor_seq, there, wanted, free_ones);
     if (info->leased != 0)
         model_fail(m, "restart: %s/%s has %" PRIu64 " leases", q->name, g->name, info->leased);
     if (first_wanted != 0 && info->floor_seq >= first_wanted)
@@ -340,7 +345,10 @@ void model_check_drained(struct model *m)
         queue_mark_gone(m, q);
         for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
             for (uint64_t seq = 1; q->groups[g].exists && seq <= q->count; seq++) {
-                if (q->groups[g].slots[seq - 1].state == SLOT_WANTED && moment_is_due(m, &q->messages[seq - 1].due))
+                const struct slot *s = &q->groups[g].slots[seq - 1];
+                bool may_wait = s->deliveries > 0 && m->clock_went_back; /* the time of a nack that was not confirmed */
+                if (s->state == SLOT_WANTED && !may_wait && moment_is_due(m, &q->messages[seq - 1].due) &&
+                    moment_is_due(m, &s->due))
                     model_fail(m, "lost: %s/%s seq %" PRIu64 " of %" PRIu64 " was never delivered", q->name,
                                q->groups[g].name, seq, q->count);
             }
@@ -356,11 +364,15 @@ void model_check_drained(struct model *m)
 void model_observe_drained(struct model *m, struct model_queue *q, const broker_queue_info *info)
 {
     uint64_t waiting = 0;
-    if (!info || q->altered || q->settings.retention == BROKER_RETENTION_LOG ||
+    if (!info || q->altered || m->clock_went_back || q->settings.retention == BROKER_RETENTION_LOG ||
         q->settings_was.retention == BROKER_RETENTION_LOG)
         return;
-    for (uint64_t seq = 1; seq <= q->count; seq++)
-        waiting += !moment_is_due(m, &q->messages[seq - 1].due);
+    for (uint64_t seq = 1; seq <= q->count; seq++) {
+        bool waits = !moment_is_due(m, &q->messages[seq - 1].due);
+        for (uint32_t g = 0; g < MODEL_GROUPS; g++)
+            waits |= q->groups[g].exists && !moment_is_due(m, &q->groups[g].slots[seq - 1].due);
+        waiting += waits;
+    }
     if (info->messages > waiting)
         model_fail(m, "drained: %s still has %" PRIu64 " messages, of which %" PRIu64 " may wait for their time",
                    q->name, info->messages, waiting);

@@ -36,10 +36,11 @@ bool scan_covers(const struct model *m, const struct op *op, const struct model_
     return is_meant(op, q, seq) && state && !dead;
 }
 
-static bool is_leased(const struct model_queue *q, uint64_t seq)
+/* Some group has had it and is not done: a move leaves it alone. */
+static bool is_held(const struct model_queue *q, uint64_t seq)
 {
     for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
-        if (q->groups[g].exists && q->groups[g].slots[seq - 1].leased)
+        if (q->groups[g].exists && q->groups[g].slots[seq - 1].deliveries > 0)
             return true;
     }
     return false;
@@ -69,7 +70,7 @@ static void check_found(struct model *m, const struct op *op, const struct model
     uint64_t end = c->u.scan.next_seq ? c->u.scan.next_seq - 1 : q->count, must = 0, may = 0;
     bool changes = op->u.scan.action != SCAN_PEEK && op->u.scan.action != SCAN_COUNT;
     for (uint64_t seq = 1; seq <= end && seq <= q->count; seq++) {
-        bool skipped = changes && (is_leased(q, seq) || is_redriven(op));
+        bool skipped = op->u.scan.action != SCAN_DELETE && changes && (is_held(q, seq) || is_redriven(op));
         if (scan_must_find(m, op, q, seq)) {
             must++;
             if (changes && !skipped)

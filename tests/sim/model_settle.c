@@ -33,20 +33,16 @@ static void promise(struct model *m, struct model_queue *q, uint64_t seq, enum s
 static void record_refused(struct model *m, const struct op *op, const struct op_record *r, broker_error error)
 {
     m->refused++;
-    bool topic = r->queue == BY_TOPIC, may_be_full = false, too_low = false;
+    bool topic = r->queue == BY_TOPIC;
     const char *name = topic ? "a topic" : m->queues[r->queue].name;
-    for (uint32_t k = 0; k < MODEL_QUEUES; k++) {
-        may_be_full |= (topic || k == r->queue) && limit_may_refuse(m, &m->queues[k], op);
-        too_low |= (topic || k == r->queue) && limit_is_too_low(&m->queues[k], op);
-    }
     if (r->seq != 0)
         model_fail(m, "publish: %s seq %llu was stored, the answer is %s", name, (unsigned long long)r->seq,
                    broker_error_name(error));
     bool plain = error == BROKER_DISK_FULL || error == BROKER_OVERLOADED || error == BROKER_IO;
     bool right = (plain && m->may_refuse) ||
-                 (error == BROKER_TOO_LARGE && (r->body_len >= BODY_TOO_LARGE || too_low)) ||
-                 (error == BROKER_QUEUE_FULL && may_be_full) ||
-                 (error == BROKER_UNROUTABLE && topic && !op->unroutable_ok && route_count(m, r->traits.topic) == 0);
+                 (error == BROKER_TOO_LARGE && (r->body_len >= BODY_TOO_LARGE || op->too_low)) ||
+                 (error == BROKER_QUEUE_FULL && op->may_be_full) ||
+                 (error == BROKER_UNROUTABLE && topic && !op->unroutable_ok && r->routes == 0);
     if (!right)
         model_fail(m, "publish to %s refused with %s", name, broker_error_name(error));
 }
@@ -79,11 +75,13 @@ static void duplicate_answered(struct model *m, struct op *op, struct op_record 
     uint64_t stored = stored_seq(q, r);
     m->duplicates++;
     if (stored == 0 && id_perhaps_known(m, q, &r->traits, seq))
-        stored = seq; /* not by its number, but by its id */
+        stored = seq;                                                /* not by its number, but by its id */
+    if (r->seq == 0 && stored == 0 && seq == 0 && r->traits.id != 0) /* it was one by its id before */
+        return;
     if (r->seq != 0 || stored == 0)
-        model_fail(m, "duplicate: %s publish %llu/%llu (id %u) is called one and was %s", q->name,
+        model_fail(m, "duplicate: %s publish %llu/%llu (id %u) is called one (of %llu) and was %s", q->name,
                    (unsigned long long)r->producer, (unsigned long long)r->number, r->traits.id,
-                   r->seq ? "stored now" : "never stored");
+                   (unsigned long long)seq, r->seq ? "stored now" : "never stored");
     else if (seq != 0 && seq != stored)
         model_fail(m, "duplicate: %s seq %llu is called a copy of %llu", q->name, (unsigned long long)stored,
                    (unsigned long long)seq);

@@ -36,7 +36,7 @@ void transact_applied(struct model *m, struct op *op)
 
 static void transact_refused(struct model *m, const struct op *op)
 {
-    bool may_be_stale = false, may_be_full = false;
+    bool may_be_stale = false;
     for (uint32_t i = 0; i < op->receipt_count; i++)
         may_be_stale |= op->receipts[i].fate != RECEIPT_LIVE;
     for (uint32_t i = 0; i < op->record_count; i++) {
@@ -44,12 +44,10 @@ static void transact_refused(struct model *m, const struct op *op)
         if (r->seq != 0)
             model_fail(m, "transaction #%u: refused with %s, but message %u was stored", op->correlation,
                        broker_error_name(op->error), i);
-        for (uint32_t k = 0; k < MODEL_QUEUES; k++)
-            may_be_full |= (r->queue == k || r->queue == BY_TOPIC) && limit_may_refuse(m, &m->queues[k], op);
     }
     if (op->error == BROKER_STALE_RECEIPT && !may_be_stale)
         model_fail(m, "transaction #%u: no receipt is stale, and one is said to be", op->correlation);
-    if (op->error == BROKER_QUEUE_FULL && !may_be_full)
+    if (op->error == BROKER_QUEUE_FULL && !op->may_be_full)
         model_fail(m, "transaction #%u: no queue is full, and one is said to be", op->correlation);
 }
 

@@ -310,7 +310,7 @@ static void observe_read(struct world *w, const struct model_queue *q, uint64_t 
                 return;
             continue;
         }
-        if (status == READ_DAMAGED && w->damaged)
+        if ((status == READ_DAMAGED && w->damaged) || !model_must_have(q, seq)) /* it went meanwhile */
             return;
         if (status != READ_OK || count != 1)
             model_fail(&w->model, "lost: %s seq %llu cannot be read: %s", q->name, (unsigned long long)seq,
