@@ -168,13 +168,14 @@ static enum survives op_survives(const struct model *m, const struct op *op)
 /* Does it keep a queue from counting as unused? */
 static bool is_use(enum command_type type)
 {
-    return type == COMMAND_PUBLISH || type == COMMAND_SUBSCRIBE || type == COMMAND_LEASE ||
-           type == COMMAND_QUEUE_CREATE || type == COMMAND_QUEUE_ALTER;
+    return type == COMMAND_SUBSCRIBE || type == COMMAND_LEASE || type == COMMAND_QUEUE_CREATE ||
+           type == COMMAND_QUEUE_ALTER;
 }
 
 void model_submit_begin(struct model *m, struct op *op)
 {
     op->submitting = true;
+    op->begun = m->now;
     m->current = op;
     if (op->type == COMMAND_PUBLISH || op->type == COMMAND_TRANSACT) {
         op->asked = op_survives(m, op);

@@ -63,6 +63,7 @@ struct model_message {
     bool routed;            /* its record names another place */
     bool copied;            /* moved here: a dead letter or by a scan */
     int64_t stored_mono_ms; /* when, by the monotonic clock */
+    bool was_due;           /* in an earlier life of the process: the clock went back since */
     bool rescheduled;       /* its time was changed: it counts as delayed for good */
     uint32_t dead_from;     /* a dead letter: its queue of origin + 1 */
     uint64_t hash;          /* of the record, as appended */
@@ -164,6 +165,7 @@ struct op { /* a command that wants an answer */
     struct op_record records[OP_RECORDS];    /* publish, transact */
     struct op_receipt receipts[OP_RECEIPTS]; /* settle, transact */
     bool unroutable_ok;
+    struct now begun;
     bool may_be_full, too_low; /* some queue's limits, when it was sent */
     union {
         struct {
@@ -373,7 +375,8 @@ void check_limit_stored(struct model *m, struct model_queue *q, const struct op_
 void limits_begun(struct model *m, struct op *op);
 void check_not_overfull(struct model *m, const struct model_queue *q);
 uint64_t id_surely_known(const struct model *m, const struct model_queue *q, const struct traits *t, uint64_t below);
-bool id_perhaps_known(const struct model *m, const struct model_queue *q, const struct traits *t, uint64_t seq);
+bool id_perhaps_known(const struct op *op, const struct model_queue *q, const struct traits *t, uint64_t seq);
+void model_times_crash(struct model *m);
 void queue_touched(struct model *m, uint32_t queue);
 void queue_made_itself(struct model *m, const uint8_t *record, uint64_t index);
 void queue_went_itself(struct model *m, const uint8_t *record, uint64_t index);

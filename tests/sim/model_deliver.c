@@ -15,7 +15,9 @@ static void check_durable(struct model *m, const struct model_queue *q, uint64_t
 {
     /* Nobody gets what a crash could still take back: unless the publish asked for less than the disk. */
     if (msg->index != 0 && msg->asked == SURVIVES_POWER && m->platter_index < msg->index)
-        model_fail(m, "delivered too early: %s seq %" PRIu64 " in batch %" PRIu64 ", on disk is %" PRIu64 ", said to be %" PRIu64,
+        model_fail(m,
+                   "delivered too early: %s seq %" PRIu64 " in batch %" PRIu64 ", on disk is %" PRIu64
+                   ", said to be %" PRIu64,
                    q->name, seq, msg->index, m->platter_index, m->reported_index);
     if (msg->index != 0 && m->system_index < msg->index)
         model_fail(m, "delivered too early: %s seq %" PRIu64 " in batch %" PRIu64 ", written is %" PRIu64, q->name, seq,

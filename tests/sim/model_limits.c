@@ -97,14 +97,14 @@ static uint64_t newest_of_id(const struct model_queue *q, uint32_t id, uint64_t 
     return 0;
 }
 
-static uint64_t age_wall(const struct model *m, const struct model_message *msg)
+static uint64_t age_wall(struct now now, const struct model_message *msg)
 {
-    return m->now.wall.ms > msg->time_ms ? m->now.wall.ms - msg->time_ms : 0;
+    return now.wall.ms > msg->time_ms ? now.wall.ms - msg->time_ms : 0;
 }
 
-static uint64_t age_mono(const struct model *m, const struct model_message *msg)
+static uint64_t age_mono(struct now now, const struct model_message *msg)
 {
-    int64_t age = (int64_t)m->now.mono.ms - msg->stored_mono_ms;
+    int64_t age = (int64_t)now.mono.ms - msg->stored_mono_ms;
     return age > 0 ? (uint64_t)age : 0;
 }
 
@@ -115,16 +115,16 @@ uint64_t id_surely_known(const struct model *m, const struct model_queue *q, con
     if (seq == 0 || q->altered || m->clock_went_back || q->count - seq >= s->dedup_count)
         return 0;
     const struct model_message *msg = &q->messages[seq - 1];
-    return age_wall(m, msg) < s->dedup_ms && age_mono(m, msg) < s->dedup_ms ? seq : 0;
+    return age_wall(m->now, msg) < s->dedup_ms && age_mono(m->now, msg) < s->dedup_ms ? seq : 0;
 }
 
-bool id_perhaps_known(const struct model *m, const struct model_queue *q, const struct traits *t, uint64_t seq)
+bool id_perhaps_known(const struct op *op, const struct model_queue *q, const struct traits *t, uint64_t seq)
 {
     const broker_queue_settings *s = &q->settings;
     if (seq == 0 || seq > q->count || t->id == 0 || q->messages[seq - 1].traits.id != t->id)
         return false;
     const struct model_message *msg = &q->messages[seq - 1];
-    return q->altered || age_wall(m, msg) <= s->dedup_ms || age_mono(m, msg) <= s->dedup_ms;
+    return q->altered || age_wall(op->begun, msg) <= s->dedup_ms || age_mono(op->begun, msg) <= s->dedup_ms;
 }
 
 /* ---- queues that come and go by themselves ------------------------------------------------------------------------------------ */

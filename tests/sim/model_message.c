@@ -160,8 +160,8 @@ void model_check_bytes(struct model *m, const struct model_queue *q, uint64_t se
     const struct model_message *msg = &q->messages[seq - 1];
     bool placed = msg->routed || (record_queue(record) == q->id && record_seq(record) == seq);
     if (!placed || record_hash(record) != msg->hash || !record_is_whole(record))
-        model_fail(m, "wrong bytes: %s seq %llu%s is not what was published: the record is of queue %u, seq %llu", q->name,
-                   (unsigned long long)seq, msg->routed ? " (routed)" : "", record_queue(record),
+        model_fail(m, "wrong bytes: %s seq %llu%s is not what was published: the record is of queue %u, seq %llu",
+                   q->name, (unsigned long long)seq, msg->routed ? " (routed)" : "", record_queue(record),
                    (unsigned long long)record_seq(record));
 }
 
@@ -251,6 +251,7 @@ void message_published(struct model *m, struct op *op, struct model_queue *q, ui
         model_fail(m, "stored twice: %s seq %llu and %llu have one id", q->name, (unsigned long long)known,
                    (unsigned long long)q->count + 1);
     check_limit_stored(m, q, r);
+    queue_touched(m, (uint32_t)(q - m->queues));
     struct model_message *msg = message_add(m, q, record, index);
     msg->routed = record_queue(record) != q->id || record_seq(record) != seq;
     message_described(m, q, msg, r, record);

@@ -44,6 +44,7 @@ static void queue_crash(struct model_queue *q, enum survives need)
 void model_crash(struct model *m, bool power)
 {
     enum survives need = power ? SURVIVES_POWER : SURVIVES_KILL;
+    model_times_crash(m);
     for (uint32_t i = 0; i < MODEL_QUEUES; i++) {
         if (m->queues[i].exists)
             queue_mark_gone(m, &m->queues[i]);

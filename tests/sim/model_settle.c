@@ -51,9 +51,11 @@ static void routed_answered(struct model *m, struct op *op, struct op_record *r,
                             uint64_t queues)
 {
     uint64_t found = 0;
+    bool forgotten = queues == 0; /* who knows where it went, if a queue was deleted since */
     m->routed += queues;
     for (uint32_t k = 0; k < MODEL_QUEUES; k++) {
         struct model_queue *q = &m->queues[k];
+        forgotten |= q->incarnation > 0;
         for (uint64_t seq = 1; seq <= q->count; seq++) {
             if (q->messages[seq - 1].publish != r->publish || q->messages[seq - 1].copied)
                 continue;
@@ -61,7 +63,7 @@ static void routed_answered(struct model *m, struct op *op, struct op_record *r,
             found++;
         }
     }
-    if (result->duplicate ? found == 0 || r->seq != 0 : queues != r->seq)
+    if (result->duplicate ? (found == 0 && !forgotten) || r->seq != 0 : queues != r->seq)
         model_fail(m, "publish by topic %s: said to have reached %llu queues%s, reached %llu",
                    model_topic(r->traits.topic), (unsigned long long)queues, result->duplicate ? " before" : "",
                    (unsigned long long)(r->seq ? r->seq : found));
@@ -74,7 +76,7 @@ static void duplicate_answered(struct model *m, struct op *op, struct op_record 
     struct model_queue *q = &m->queues[r->queue];
     uint64_t stored = stored_seq(q, r);
     m->duplicates++;
-    if (stored == 0 && id_perhaps_known(m, q, &r->traits, seq))
+    if (stored == 0 && id_perhaps_known(op, q, &r->traits, seq))
         stored = seq;                                                /* not by its number, but by its id */
     if (r->seq == 0 && stored == 0 && seq == 0 && r->traits.id != 0) /* it was one by its id before */
         return;
