@@ -58,7 +58,7 @@ static bool is_available(const struct model *m, const struct model_queue *q, con
     const struct model_message *msg = &q->messages[seq - 1];
     const struct slot *s = &g->slots[seq - 1];
     return s->state == SLOT_WANTED && s->deliveries == 0 && msg->turn != 0 && msg->turn < m->turn && !msg->maybe_gone &&
-           msg->due.mono_ms < m->ticked.mono_ms && !msg->rescheduled && key_is_free(q, g, seq);
+           msg->traits.due_ms == 0 && !msg->rescheduled && key_is_free(q, g, seq);
 }
 
 /* One of a batch holds its key while the batch is put together. */
