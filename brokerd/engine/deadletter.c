@@ -51,7 +51,7 @@ uint64_t backoff_due(const struct engine *e, const struct group *g, uint64_t seq
         ms = ms < most ? ms : most;
     }
     uint64_t off = ms * s->backoff_jitter_percent / 100;
-    uint64_t chance = mixed(seq * 0x9e3779b97f4a7c15u + attempts + ((uint64_t)g->id << 32) + e->stats.epoch);
+    uint64_t chance = mixed(seq * 0x9e3779b97f4a7c15u + attempts + ((uint64_t)g->id << 32));
     ms -= off ? chance % (off + 1) : 0;
     return e->now.wall.ms + (ms ? ms : 1);
 }
