@@ -341,6 +341,7 @@ void reschedule_refused(struct model *m, struct op *op);
 /* ---- the order in which messages go out, and to whom (model_order.c) ------------------------------------------------- */
 
 bool message_is_plain(const struct model_message *msg);
+bool key_is_free(const struct model_queue *q, const struct model_group *g, uint64_t seq);
 void check_key(struct model *m, const struct model_queue *q, const struct model_group *g, uint64_t seq);
 void check_batch(struct model *m, const struct model_queue *q, const struct model_group *g, const struct delivery *d);
 void check_consumer(struct model *m, const struct subscription *s);

@@ -41,7 +41,7 @@ void check_key(struct model *m, const struct model_queue *q, const struct model_
 /* ---- priorities -------------------------------------------------------------------------------------------------------------- */
 
 /* Is the key of `seq` certainly free, so that nothing holds it up? */
-static bool key_is_free(const struct model_queue *q, const struct model_group *g, uint64_t seq)
+bool key_is_free(const struct model_queue *q, const struct model_group *g, uint64_t seq)
 {
     uint32_t key = q->messages[seq - 1].traits.key;
     for (uint64_t other = 1; key != 0 && other <= q->count; other++) {
