@@ -74,7 +74,7 @@ void model_started(struct model *m, uint64_t index)
     m->last_index = index;
     m->sure_index = index + 1 < m->starts_since ? 0 : index + 1 - m->starts_since;
     m->turn++;
-    m->ticked = (struct moment){0};
+    m->ticked = m->rested = (struct moment){0};
     for (uint32_t i = 0; i < MODEL_QUEUES; i++)
         queue_touched(m, i);
 }

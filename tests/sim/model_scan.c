@@ -60,6 +60,13 @@ static bool scan_must_find(const struct model *m, const struct op *op, const str
     return message_is_alive(q, seq);
 }
 
+/* A message may be too large for where it is to go. */
+static bool may_not_fit(const struct model *m, const struct op *op)
+{
+    const struct model_queue *to = op->u.scan.target ? &m->queues[op->u.scan.target - 1] : NULL;
+    return to && (to->settings.max_bytes != 0 || to->altered);
+}
+
 static bool is_redriven(const struct op *op)
 {
     return op->u.scan.action == SCAN_REDRIVE;
@@ -70,7 +77,8 @@ static void check_found(struct model *m, const struct op *op, const struct model
     uint64_t end = c->u.scan.next_seq ? c->u.scan.next_seq - 1 : q->count, must = 0, may = 0;
     bool changes = op->u.scan.action != SCAN_PEEK && op->u.scan.action != SCAN_COUNT;
     for (uint64_t seq = 1; seq <= end && seq <= q->count; seq++) {
-        bool skipped = op->u.scan.action != SCAN_DELETE && changes && (is_held(q, seq) || is_redriven(op));
+        bool skipped =
+            op->u.scan.action != SCAN_DELETE && changes && (is_held(q, seq) || is_redriven(op) || may_not_fit(m, op));
         if (scan_must_find(m, op, q, seq)) {
             must++;
             if (changes && !skipped)
