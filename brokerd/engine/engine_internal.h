@@ -544,6 +544,8 @@ enum schedule_kind { SCHEDULE_DUE, SCHEDULE_EXPIRE };
 struct schedule *schedule_new(void);
 void schedule_free(struct schedule *s);
 bool schedule_add(struct engine *e, enum schedule_kind kind, uint32_t queue, uint64_t seq, uint64_t at_wall_ms);
+/* Has this wall time surely passed, however the clock was set meanwhile? */
+bool schedule_is_past(const struct engine *e, uint64_t wall_ms);
 void schedule_run(struct engine *e);            /* fire what is due; read ahead; spill */
 uint64_t schedule_next(const struct engine *e); /* monotonic ms of the next call of schedule_run; UINT64_MAX: none */
 void schedule_readable(struct engine *e);       /* a pending read of SCHEDULE_QUEUE may succeed now */
@@ -571,6 +573,9 @@ bool specials_note(struct engine *e, struct queue *q, const struct record_view *
 /* Gone for every group, or never stored. */
 void specials_forget(struct engine *e, struct queue *q, uint64_t first, uint64_t last);
 void specials_due(struct engine *e, struct queue *q, uint64_t seq); /* a waiting one need not wait any more */
+void message_expired(struct engine *e, struct queue *q, uint64_t seq);
+uint64_t message_expires_at(const struct queue *q,
+                            const struct record_view *view); /* its own time or the queue's; 0: never */
 void specials_visible(struct engine *e, struct queue *q, uint64_t from,
                       uint64_t to); /* these can be seen from now on */
 bool specials_fill(

@@ -154,6 +154,12 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+bool schedule_is_past(const struct engine *e, uint64_t wall_ms)
+{
+    int64_t shift = e->schedule->shift_ms > 0 ? e->schedule->shift_ms : 0;
+    return (int64_t)wall_ms <= schedule_steady(e->now.wall.ms, shift);
+}
+
 uint64_t schedule_next(const struct engine *e)
 {
     const struct schedule *s = e->schedule;

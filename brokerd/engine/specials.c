@@ -288,7 +288,7 @@ void specials_due(struct engine *e, struct queue *q, uint64_t seq)
     }
 }
 
-static void became_expired(struct engine *e, struct queue *q, uint64_t seq)
+void message_expired(struct engine *e, struct queue *q, uint64_t seq)
 {
     if (!seqset_add(&q->expired, seq, seq)) {
         schedule_add(e, SCHEDULE_EXPIRE, q->id, seq, e->now.wall.ms + 1000); /* no memory: later */
@@ -305,7 +305,7 @@ void schedule_fired(struct engine *e, enum schedule_kind kind, uint32_t queue, u
         if (kind == SCHEDULE_DUE) {
             specials_due(e, q, seq);
         } else if (seq < q->next_seq) {
-            became_expired(e, q, seq);
+            message_expired(e, q, seq);
         }
     }
 }
