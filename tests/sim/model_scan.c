@@ -80,6 +80,7 @@ static void check_found(struct model *m, const struct op *op, const struct model
         bool skipped =
             op->u.scan.action != SCAN_DELETE && changes && (is_held(q, seq) || is_redriven(op) || may_not_fit(m, op));
         if (scan_must_find(m, op, q, seq)) {
+            model_trace(m, "must find %s seq %" PRIu64, q->name, seq);
             must++;
             if (changes && !skipped)
                 model_fail(m, "scan: %s seq %" PRIu64 " was meant and is still there", q->name, seq);
@@ -102,6 +103,7 @@ static void check_peeked(struct model *m, const struct op *op, const struct mode
         model_fail(m, "peek: %u messages of %s for %" PRIu64, c->u.scan.count, q->name, c->u.scan.matched);
     for (uint32_t i = 0; i < c->u.scan.count && !model_failed(m); i++) {
         uint64_t seq = c->u.scan.messages[i].seq;
+        model_trace(m, "peeked %s seq %" PRIu64, q->name, seq);
         model_check_bytes(m, q, seq, c->u.scan.messages[i].record);
         if (model_failed(m))
             return;
