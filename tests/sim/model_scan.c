@@ -53,7 +53,7 @@ static bool scan_must_find(const struct model *m, const struct op *op, const str
     if (seq > op->u.scan.last || msg->turn == 0 || msg->turn >= op->u.scan.turn || !is_meant(op, q, seq) ||
         msg->maybe_gone || msg->rescheduled)
         return false;
-    if (op->u.scan.state == BROKER_SCAN_SCHEDULED && moment_is_due(m, &msg->due))
+    if (op->u.scan.state == BROKER_SCAN_SCHEDULED && (moment_is_due(m, &msg->due) || msg->was_due || is_held(q, seq)))
         return false;
     if (op->u.scan.state == BROKER_SCAN_AVAILABLE && msg->due.wall_ms != 0)
         return false;

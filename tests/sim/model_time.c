@@ -176,7 +176,8 @@ void reschedule_applied(struct model *m, struct op *op)
 void reschedule_begun(struct model *m, struct op *op)
 {
     const struct model_message *msg = rescheduled_message(m, op);
-    op->u.reschedule.waited = msg && msg->turn != 0 && !moment_is_due(m, &msg->due) && !msg->maybe_gone &&
+    op->u.reschedule.waited = msg && msg->turn != 0 && !moment_is_due(m, &msg->due) && !msg->was_due &&
+                              !msg->maybe_gone && !was_delivered(&m->queues[op->queue], op->u.reschedule.seq) &&
                               message_is_alive(&m->queues[op->queue], op->u.reschedule.seq);
 }
 
