@@ -331,7 +331,8 @@ static void reschedule_some(struct history *h, uint32_t queue)
     struct rng *rng = rng_of(h);
     const struct model_queue *q = &model_of(h)->queues[queue];
     for (uint64_t seq = 1 + rng_below(rng, q->count + 1); seq <= q->count; seq++) {
-        if (q->messages[seq - 1].due.wall_ms == 0 && !rng_percent(rng, 5))
+        bool waits = q->messages[seq - 1].due.mono_ms > h->world.now.mono.ms;
+        if (!waits && !rng_percent(rng, 5))
             continue;
         client_reschedule(h, queue, seq, rng_percent(rng, 20) ? 0 : rng_between(rng, 1, 20000));
         return;
@@ -346,7 +347,7 @@ void client_mend(struct history *h)
         queue += MODEL_PLAIN;
     if (!model_of(h)->queues[queue].exists)
         return;
-    if (rng_percent(rng, h->use.reschedule))
+    if (rng_below(rng, h->use.scans + h->use.reschedule) >= h->use.scans)
         reschedule_some(h, queue);
     else
         some_scan(h, queue);

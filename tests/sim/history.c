@@ -267,7 +267,7 @@ static void history_step(struct history *h)
         client_administer(h);
         return;
     }
-    if (rng_percent(rng, h->use.scans / 4)) {
+    if (rng_percent(rng, (h->use.scans + h->use.reschedule) / 4)) {
         client_mend(h);
         return;
     }
