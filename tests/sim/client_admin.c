@@ -320,6 +320,7 @@ void client_reschedule(struct history *h, uint32_t queue, uint64_t seq, uint64_t
 {
     struct op *op = op_new(model_of(h), COMMAND_RESCHEDULE, queue, 0);
     struct command c = {.type = COMMAND_RESCHEDULE, .queue = name_of(model_of(h)->queues[queue].name)};
+    model_trace(model_of(h), "seq %llu to %llu ms from now", (unsigned long long)seq, (unsigned long long)delay_ms);
     op->u.reschedule.seq = c.u.reschedule.seq = seq;
     op->u.reschedule.is_delay = c.u.reschedule.is_delay = true;
     op->u.reschedule.due_ms = c.u.reschedule.due_ms = delay_ms;
