@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOOK_AHEAD = 64 /* messages read at once where some may not be for handing out */ };
+enum {
+    LOOK_AHEAD = 64, /* messages read at once where some may not be for handing out */
+    RETRY_MS = 100
+};
 
 /* The message at `seq` cannot be read: whoever would get it is told, and stays away from it. */
 static void report_damage(struct engine *e, struct group *g, uint64_t seq)
@@ -33,8 +36,11 @@ static bool settle_hole(struct engine *e, struct group *g, uint64_t first, uint6
     put_u32(body + 4, 1);
     put_u64(body + 8, first);
     put_u64(body + 16, last);
-    return engine_append(e, RECORD_SETTLE, g->queue->id, 0, body, sizeof body, DURABILITY_LAZY, &index) == BROKER_OK &&
-           group_settle(e, g, first, last);
+    if (engine_append(e, RECORD_SETTLE, g->queue->id, 0, body, sizeof body, DURABILITY_LAZY, &index) == BROKER_OK) {
+        return group_settle(e, g, first, last);
+    }
+    heap_set(&e->delays, &g->delay, e->now.mono.ms + RETRY_MS); /* nothing else may wake the group */
+    return false;
 }
 
 /* Room for one more message of this size? The first always fits. */
@@ -233,8 +239,12 @@ static bool take_returned(struct engine *e, struct group *g, struct batch *b, ui
 /* Settle what is not for this group, or not there; false: not possible now. */
 static bool skip(struct engine *e, struct group *g, uint64_t seq, bool *moved)
 {
-    *moved = true;
-    return settle_hole(e, g, seq, seq);
+    bool done = settle_hole(e, g, seq, seq);
+    if (done && g->keys) {
+        keys_drop(e, g, seq, seq); /* it may be the one that its key waits for */
+    }
+    *moved |= done;
+    return done;
 }
 
 static bool take_lane(struct engine *e, struct group *g, struct batch *b, uint32_t max, uint8_t priority, bool *moved)
@@ -246,6 +256,7 @@ static bool take_lane(struct engine *e, struct group *g, struct batch *b, uint32
         uint32_t key;
         bool gone;
         if (has_expired(g->queue, seq)) { /* about to go */
+            e->scan_budget--;
             continue;
         }
         if (!read_one(e, g, b, seq, m, &gone)) {
@@ -291,10 +302,16 @@ static bool take_turns(struct engine *e, struct group *g, struct batch *b, uint3
             if (!gone || !skip(e, g, seq, moved)) {
                 return false;
             }
-            keys_drop(e, g, seq, seq);
             continue;
         }
-        if (!fits(b, m->padded_len) || look_at(g, m, &key) != LOOK_GO) {
+        if (!fits(b, m->padded_len)) {
+            return false;
+        }
+        enum look look = look_at(g, m, &key);
+        if (look == LOOK_FILTERED && skip(e, g, seq, moved)) { /* the filter came after it was parked */
+            continue;
+        }
+        if (look != LOOK_GO) {
             return false;
         }
         batch_add(b, m, SOURCE_TURN, 1, key);
