@@ -601,6 +601,8 @@ void key_release(struct engine *e, struct group *g, uint32_t key, uint64_t seq);
 bool keys_next(struct group *g, uint64_t *seq);
 /* first..last are settled or gone, whatever they waited for. */
 void keys_drop(struct engine *e, struct group *g, uint64_t first, uint64_t last);
+/* The cursor stays before `from`: plain messages from there on that were parked are to be looked at again. */
+void keys_unpark_from(struct group *g, uint64_t from);
 void keys_free(struct group *g);
 uint64_t keys_blocked(const struct group *g);
 

@@ -92,6 +92,9 @@ void batch_undo(struct group *g, struct batch *b)
         }
         key_untake(g, b->keys[i - 1], seq);
     }
+    if (b->fresh && g->keys) { /* else what was parked behind them would go before them, and then once more */
+        keys_unpark_from(g, g->cursor);
+    }
 }
 
 static bool has_expired(const struct queue *q, uint64_t seq)
