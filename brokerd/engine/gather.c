@@ -108,6 +108,9 @@ enum look { LOOK_GO, LOOK_PARKED, LOOK_FILTERED, LOOK_NO_MEMORY };
 static enum look look_at(struct group *g, const struct stored_message *m, uint32_t *key)
 {
     *key = 0;
+    if (!seqset_empty(&g->queue->ended) && seqset_has(&g->queue->ended, m->seq)) {
+        return LOOK_FILTERED; /* this group moved back to it */
+    }
     if (!g->filter && !get_u16(m->record + 32)) { /* no key: nothing to look for */
         return LOOK_GO;
     }
@@ -213,6 +216,15 @@ static bool take_returned(struct engine *e, struct group *g, struct batch *b, ui
         }
         if (group_has_settled(g, r->seq)) {
             drop_returned(e, g, r);
+            continue;
+        }
+        if (is_over(g->queue, r->seq)) {
+            if (!message_over(e, g, r->seq, r->key)) {
+                return false;
+            }
+            r->key = r->key == KEY_UNKNOWN ? r->key : 0; /* it is free already */
+            drop_returned(e, g, r);
+            *moved = true;
             continue;
         }
         if (!read_one(e, g, b, r->seq, m, &gone)) {
@@ -368,7 +380,10 @@ static uint64_t pick_fresh(struct engine *e, struct group *g, struct batch *b, u
             return seq;
         }
         if (has_expired(g->queue, seq)) {
-            seqset_add(&g->passed, seq, seq);
+            *stop = !seqset_add(&g->passed, seq, seq);
+            if (*stop) {
+                return seq;
+            }
             e->scan_budget -= e->scan_budget > 0;
             continue;
         }

@@ -444,7 +444,7 @@ void engine_recovered(struct engine *e, struct now now, uint32_t epoch)
             return_unsettled(e, g);
         }
         if (!seqset_empty(&q->expired)) {
-            expiring_wake(e, q);
+            expiring_wake(e, q, 1);
         }
         queue_arm_trim(e, q, now.mono.ms);
         unused_arm(e, q);

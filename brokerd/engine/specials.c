@@ -324,12 +324,14 @@ void specials_due(struct engine *e, struct queue *q, uint64_t seq)
 
 static void became_expired(struct engine *e, struct queue *q, uint64_t seq)
 {
+    if (seqset_has(&q->ended, seq)) { /* it was before the start */
+        return;
+    }
     if (!seqset_add(&q->expired, seq, seq)) {
         schedule_add(e, SCHEDULE_EXPIRE, q->id, seq, e->now.wall.ms + 1000); /* no memory: later */
         return;
     }
-    q->expire_at = seq < q->expire_at ? seq : q->expire_at;
-    expiring_wake(e, q);
+    expiring_wake(e, q, seq);
 }
 
 void schedule_fired(struct engine *e, enum schedule_kind kind, uint32_t queue, uint64_t seq, uint64_t at_wall_ms)
