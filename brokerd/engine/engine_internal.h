@@ -218,7 +218,8 @@ struct queue {
     struct seqset gone; /* reported dead above `trimmed` by a rule no longer in force (retention changed), or one by one
                            (log retention: deleted, expired, compacted) */
     struct specials *specials; /* NULL: never had any */
-    struct seqset expired;     /* expired, and not yet gone: to be dead-lettered, or handed out and not come back */
+    struct seqset expired;     /* expired, and not written down yet: it will be, or it is handed out wherever it is wanted */
+    struct seqset ended;       /* expired and written down; some group had it handed out, and may finish it */
     bool is_expiring;          /* in engine->expiring: `expired` has messages to be looked at */
     bool expiry_reading;       /* a read of one of them is pending */
     uint64_t expire_at;        /* the next one of `expired` to look at */
@@ -606,6 +607,8 @@ void key_release(struct engine *e, struct group *g, uint32_t key, uint64_t seq);
 bool keys_next(struct group *g, uint64_t *seq);
 /* first..last are settled or gone, whatever they waited for. */
 void keys_drop(struct engine *e, struct group *g, uint64_t first, uint64_t last);
+/* The cursor stays before `from`: plain messages from there on that were parked are to be looked at again. */
+void keys_unpark_from(struct group *g, uint64_t from);
 void keys_free(struct group *g);
 uint64_t keys_blocked(const struct group *g);
 
@@ -691,7 +694,10 @@ bool message_reject(struct engine *e, struct group *g, const struct lease_entry 
 uint64_t backoff_due(const struct engine *e, const struct group *g, uint64_t seq,
                      uint32_t attempts); /* wall ms; 0: at once */
 void dying_run(struct engine *e);
-void expiring_wake(struct engine *e, struct queue *q);
+void expiring_wake(struct engine *e, struct queue *q, uint64_t from); /* look at the expired ones from there on */
+bool is_over(const struct queue *q, uint64_t seq);                    /* expired, written down or not */
+/* What is over has come back, or is about to be handed out again: it never is. false: not possible now. */
+bool message_over(struct engine *e, struct group *g, uint64_t seq, uint32_t key);
 void dying_readable(struct engine *e, struct queue *q);
 void dying_drop(struct engine *e, struct group *g, uint64_t first, uint64_t last); /* forget these */
 bool dying_waiting(const struct engine *e);

@@ -204,35 +204,69 @@ void specials_visible(struct engine *e, struct queue *q, uint64_t from, uint64_t
     }
 }
 
-/* Lane p becomes `from` without what waits, is settled, cannot be seen yet, or was handed out. */
+/* Lane p gets `from` without what waits, is settled, or cannot be seen yet. */
 static bool fill_lane(struct group *g, int p, const struct seqset *from)
 {
     struct seqset *lane = &g->lanes->ready[p];
     if (!seqset_add_all(lane, from)) {
         return false;
     }
-    seqset_remove_all(lane, &g->queue->specials->waiting);
+    if (g->queue->specials) {
+        seqset_remove_all(lane, &g->queue->specials->waiting);
+    }
     seqset_remove_all(lane, &g->settled);
     seqset_drop_to(lane, g->floor);
     seqset_remove(lane, g->queue->visible + 1, UINT64_MAX);
     return true;
 }
 
+static void take_out_returned(struct group *g, const struct heap *h)
+{
+    for (size_t i = 0; i < h->len; i++) {
+        uint64_t seq = container_of(h->nodes[i], struct returned, node)->seq;
+        lane_remove(g, seq, seq);
+    }
+}
+
+/* What is handed out, came back or dies is no lane's. None of it is there at a start or after a move; at a refill it is. */
+static void take_out_held(struct group *g)
+{
+    const struct lease_block *b;
+    const struct dying *d;
+    TAILQ_FOREACH(b, &g->blocks, of_group)
+    {
+        for (uint64_t left = b->live; left; left &= left - 1) {
+            uint64_t seq = b->entries[__builtin_ctzll(left)].seq;
+            lane_remove(g, seq, seq);
+        }
+    }
+    TAILQ_FOREACH(d, &g->dying, link)
+    {
+        lane_remove(g, d->seq, d->seq);
+    }
+    take_out_returned(g, &g->ready);
+    take_out_returned(g, &g->delayed);
+}
+
 bool specials_fill(struct group *g)
 {
     struct specials *s = g->queue->specials;
+    bool special = s && !seqset_empty(&s->all);
     lanes_free(g);
     g->refill = false;
-    if (!s || seqset_empty(&s->all)) {
+    if (!special && seqset_empty(&g->passed)) {
         return true;
     }
     g->lanes = calloc(1, sizeof *g->lanes);
-    bool ok = g->lanes && fill_lane(g, 0, &s->all);
-    for (int p = 1; ok && p < PRIORITIES; p++) {
+    bool ok = g->lanes && fill_lane(g, 0, &g->passed) && (!special || fill_lane(g, 0, &s->all));
+    for (int p = 1; ok && special && p < PRIORITIES; p++) {
         if (!seqset_empty(&s->by_priority[p])) {
             seqset_remove_all(&g->lanes->ready[0], &s->by_priority[p]);
             ok = fill_lane(g, p, &s->by_priority[p]);
         }
+    }
+    if (ok) {
+        take_out_held(g);
     }
     g->refill = !ok;
     return ok;
@@ -290,12 +324,14 @@ void specials_due(struct engine *e, struct queue *q, uint64_t seq)
 
 void message_expired(struct engine *e, struct queue *q, uint64_t seq)
 {
+    if (seqset_has(&q->ended, seq)) { /* it was before the start */
+        return;
+    }
     if (!seqset_add(&q->expired, seq, seq)) {
         schedule_add(e, SCHEDULE_EXPIRE, q->id, seq, e->now.wall.ms + 1000); /* no memory: later */
         return;
     }
-    q->expire_at = seq < q->expire_at ? seq : q->expire_at;
-    expiring_wake(e, q);
+    expiring_wake(e, q, seq);
 }
 
 void schedule_fired(struct engine *e, enum schedule_kind kind, uint32_t queue, uint64_t seq, uint64_t at_wall_ms)
