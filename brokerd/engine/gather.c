@@ -170,7 +170,9 @@ static bool look_at_key(struct engine *e, struct group *g, const struct batch *b
     if (*number != KEY_UNKNOWN) {
         return true;
     }
-    if (read_one(e, g, b, seq, &m, &gone)) {
+    if (is_over(g->queue, seq)) { /* it will not go out again, and its key was free before the start */
+        gone = true;
+    } else if (read_one(e, g, b, seq, &m, &gone)) {
         enum key_fate fate = record_view_get(m.record, m.padded_len, &view) ? KEY_FREE : key_take(g, &view, seq, &key);
         if (fate == KEY_NO_MEMORY) {
             return false;
