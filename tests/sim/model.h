@@ -219,7 +219,12 @@ struct held { /* a receipt that some consumer has seen, live or stale */
     uint32_t queue, incarnation, group;
 };
 
-#define MODEL_HELD 256u
+#define MODEL_HELD  256u
+#define MODEL_KNOWN 64u
+
+struct known { /* a publish that was called a copy by its id: it is one for good */
+    uint64_t producer, number;
+};
 
 struct atom_slot { /* settled by it */
     uint32_t queue, incarnation, group, moves;
@@ -242,6 +247,8 @@ struct model {
     struct held held[MODEL_HELD]; /* a ring of the last ones */
     uint64_t held_count;
     bool conn_held[CONNS_MAX];
+    struct known known[MODEL_KNOWN]; /* a ring of the last ones */
+    uint64_t known_count;
     struct op **ops; /* by correlation - 1; NULL once answered */
     uint32_t op_count, op_cap, first_open;
     struct op *current;     /* being submitted */
