@@ -38,6 +38,8 @@ enum {
 /* The number of a key that nobody has looked at since the start. */
 #define KEY_UNKNOWN UINT32_MAX
 
+#define FAR_MS (100ull * 366 * 86400000) /* how far ahead a time may lie */
+
 struct group;
 struct queue;
 struct schedule;
@@ -218,11 +220,12 @@ struct queue {
     struct seqset gone; /* reported dead above `trimmed` by a rule no longer in force (retention changed), or one by one
                            (log retention: deleted, expired, compacted) */
     struct specials *specials; /* NULL: never had any */
-    struct seqset expired;     /* expired, and not written down yet: it will be, or it is handed out wherever it is wanted */
-    struct seqset ended;       /* expired and written down; some group had it handed out, and may finish it */
-    bool is_expiring;          /* in engine->expiring: `expired` has messages to be looked at */
-    bool expiry_reading;       /* a read of one of them is pending */
-    uint64_t expire_at;        /* the next one of `expired` to look at */
+    struct seqset
+        expired;         /* expired, and not written down yet: it will be, or it is handed out wherever it is wanted */
+    struct seqset ended; /* expired and written down; some group had it handed out, and may finish it */
+    bool is_expiring;    /* in engine->expiring: `expired` has messages to be looked at */
+    bool expiry_reading; /* a read of one of them is pending */
+    uint64_t expire_at;  /* the next one of `expired` to look at */
     TAILQ_ENTRY(queue) in_expiring;
     uint32_t filtered; /* groups with a filter */
     uint32_t arriving; /* messages, and bytes, of the transaction being built */
@@ -513,7 +516,7 @@ void leases_expire(struct engine *e);
 void entries_end(struct engine *e, struct lease_block *b, uint64_t bits);
 /* The same without an ack: they come back at due_wall_ms (0: the queue's backoff), or go to the dead letters. false: no
    memory, the rest is still leased. */
-enum comeback { COMEBACK_RETURN, COMEBACK_REJECT };
+enum comeback { COMEBACK_RETURN, COMEBACK_NACKED /* when it is due is in the log already */, COMEBACK_REJECT };
 bool entries_return(struct engine *e, struct lease_block *b, uint64_t bits, uint64_t due_wall_ms,
                     enum comeback comeback);
 /* ---- settle.c ---- */
@@ -581,7 +584,6 @@ void specials_visible(struct engine *e, struct queue *q, uint64_t from,
                       uint64_t to); /* these can be seen from now on */
 bool specials_fill(
     struct group *g); /* its lanes, anew: it was made, moved or recovered; false: no memory, g->refill is set */
-void specials_prune(struct queue *q);
 void specials_free(struct queue *q);
 bool specials_save(const struct queue *q, struct buf *out);
 bool specials_load(struct engine *e, struct queue *q, struct reader *r);

@@ -125,8 +125,7 @@ static bool save_queue(const struct queue *q, struct buf *out)
     put_u32(out->bytes + len_at, (uint32_t)(out->len - len_at - 4));
     if (!buf_put_u64(out, q->next_seq) || !buf_put_u64(out, q->trimmed) || !buf_put_u32(out, q->next_group_id) ||
         !buf_put_u32(out, q->group_count) || !seqset_save(&q->gone, out) || !seqset_save(&q->expired, out) ||
-        !seqset_save(&q->ended, out) ||
-        !specials_save(q, out) || !bindings_save(q, out) || !dedup_save(q, out)) {
+        !seqset_save(&q->ended, out) || !specials_save(q, out) || !bindings_save(q, out) || !dedup_save(q, out)) {
         return false;
     }
     const struct group *g;
@@ -242,7 +241,8 @@ static bool load_group_more(struct engine *e, struct group *g, struct reader *r)
 
 static bool load_queue_more(struct engine *e, struct queue *q, struct reader *r)
 {
-    if (!reader_seqset(r, &q->expired) || !reader_seqset(r, &q->ended) || !specials_load(e, q, r) || !bindings_load(e, q, r) || !dedup_load(e, q, r)) {
+    if (!reader_seqset(r, &q->expired) || !reader_seqset(r, &q->ended) || !specials_load(e, q, r) ||
+        !bindings_load(e, q, r) || !dedup_load(e, q, r)) {
         return reader_refuse(r, BROKER_MALFORMED, "a queue's times, bindings or message ids are malformed");
     }
     if (q->expired.most >= q->next_seq || q->ended.most >= q->next_seq) {

@@ -8,6 +8,8 @@
 
 #include "engine_internal.h"
 
+enum { PRUNE_EVERY = 1024 /* specials noted */ };
+
 bool message_is_special(const struct record_view *view)
 {
     return view->head.priority || view->due_ms > view->head.time_ms;
@@ -45,10 +47,37 @@ static struct specials *specials_of(struct queue *q)
     return q->specials;
 }
 
+/* What every group has behind it need not be known as special any more. */
+static void specials_prune(struct engine *e, struct queue *q)
+{
+    if (!q->specials) {
+        return;
+    }
+    uint64_t floor = q->next_seq - 1;
+    struct group *g;
+    LIST_FOREACH(g, &q->groups, of_queue)
+    {
+        floor = g->floor < floor ? g->floor : floor;
+    }
+    if (q->settings.retention == BROKER_RETENTION_LOG && floor > q->trimmed) {
+        floor = q->trimmed; /* a group may go back there */
+    }
+    struct specials *s = q->specials;
+    e->stats.scheduled -= seqset_empty(&s->waiting) ? 0 : seqset_count(&s->waiting, 1, floor);
+    seqset_drop_to(&s->all, floor);
+    seqset_drop_to(&s->waiting, floor);
+    for (int p = 1; p < PRIORITIES; p++) {
+        seqset_drop_to(&s->by_priority[p], floor);
+    }
+}
+
 bool specials_note(struct engine *e, struct queue *q, const struct record_view *view, uint64_t seq)
 {
     struct specials *s = specials_of(q);
     uint8_t priority = view->head.priority;
+    if (s && s->all.adds % PRUNE_EVERY == PRUNE_EVERY - 1) {
+        specials_prune(e, q);
+    }
     if (!s || !seqset_add(&s->all, seq, seq)) {
         return false;
     }
@@ -62,6 +91,13 @@ bool specials_note(struct engine *e, struct queue *q, const struct record_view *
     }
     e->stats.scheduled += waits;
     return true;
+}
+
+static struct rescheduled *rescheduled_find(const struct specials *s, uint64_t seq)
+{
+    struct rescheduled *r;
+    HASH_FIND(hh, s->rescheduled, &seq, sizeof seq, r);
+    return r;
 }
 
 static void rescheduled_forget(struct specials *s, struct rescheduled *r)
@@ -83,6 +119,12 @@ void specials_forget(struct engine *e, struct queue *q, uint64_t first, uint64_t
         seqset_remove(&s->by_priority[p], first, last);
     }
     struct rescheduled *r, *next;
+    if (first == last) {
+        if ((r = rescheduled_find(s, first))) {
+            rescheduled_forget(s, r);
+        }
+        return;
+    }
     HASH_ITER(hh, s->rescheduled, r, next)
     {
         if (r->seq >= first && r->seq <= last) {
@@ -109,28 +151,6 @@ void specials_free(struct queue *q)
     }
     free(s);
     q->specials = NULL;
-}
-
-/* What every group has behind it need not be known as special any more. */
-void specials_prune(struct queue *q)
-{
-    if (!q->specials) {
-        return;
-    }
-    uint64_t floor = q->next_seq - 1;
-    struct group *g;
-    LIST_FOREACH(g, &q->groups, of_queue)
-    {
-        floor = g->floor < floor ? g->floor : floor;
-    }
-    if (q->settings.retention == BROKER_RETENTION_LOG && floor > q->trimmed) {
-        floor = q->trimmed; /* a group may go back there */
-    }
-    seqset_drop_to(&q->specials->all, floor);
-    seqset_drop_to(&q->specials->waiting, floor);
-    for (int p = 1; p < PRIORITIES; p++) {
-        seqset_drop_to(&q->specials->by_priority[p], floor);
-    }
 }
 
 /* ---- lanes --------------------------------------------------------------------------------------------------------- */
@@ -274,13 +294,6 @@ bool specials_fill(struct group *g)
 
 /* ---- times ----------------------------------------------------------------------------------------------------------- */
 
-static struct rescheduled *rescheduled_find(const struct specials *s, uint64_t seq)
-{
-    struct rescheduled *r;
-    HASH_FIND(hh, s->rescheduled, &seq, sizeof seq, r);
-    return r;
-}
-
 static bool is_wanted(const struct queue *q, uint64_t seq)
 {
     if (seq >= q->next_seq || seq <= q->trimmed || seqset_has(&q->gone, seq)) {
@@ -379,8 +392,13 @@ void reschedule(struct engine *e, const struct command *c)
                     (unsigned long long)seq, q->name);
         return;
     }
-    uint64_t due = c->u.reschedule.due_ms + (c->u.reschedule.is_delay ? e->now.wall.ms : 0);
-    due = due > e->now.wall.ms ? due : e->now.wall.ms;
+    uint64_t now = e->now.wall.ms, due = c->u.reschedule.due_ms + (c->u.reschedule.is_delay ? now : 0);
+    if (c->u.reschedule.due_ms > FAR_MS + (c->u.reschedule.is_delay ? 0 : now)) {
+        engine_fail(e, c, BROKER_INVALID_ARGUMENT, 0, "a message cannot wait for %llu: at most 100 years from now",
+                    (unsigned long long)c->u.reschedule.due_ms);
+        return;
+    }
+    due = due > now ? due : now;
     uint8_t body[8];
     put_u64(body, due);
     broker_error error = pending_reserve(&e->synced) ? engine_append(e, RECORD_RESCHEDULE, q->id, seq, body,
