@@ -12,6 +12,7 @@ struct got {
     uint64_t seq, receipt;
     uint32_t attempts;
     char letter;
+    uint32_t number; /* if the body has 4 bytes */
     char reason[16]; /* dead-reason */
 };
 
@@ -37,7 +38,8 @@ static inline void feature_note(struct feature *f, const struct delivery *d)
         *got = (struct got){.seq = d->messages[i].seq,
                             .receipt = d->first_receipt + i,
                             .attempts = d->attempts[i],
-                            .letter = *(const char *)view.body};
+                            .letter = *(const char *)view.body,
+                            .number = view.body_len == 4 ? get_u32(view.body) : 0};
         uint32_t pairs = 0;
         const uint8_t *end = view.headers + view.head.headers_len;
         const uint8_t *p = view.head.headers_len ? wire_skip_map(view.headers, end, &pairs) : NULL;
