@@ -65,6 +65,7 @@ static struct command command(enum command_type type)
 {
     static uint8_t record[48];
     static const struct receipt_range range = {1, 1};
+    static struct transact_part part;
     struct command c = {.type = type, .token = {.conn = 7, .correlation = 8, .stream = 9}, .queue = NAME("jobs")};
     switch (type) { /* what makes each of them valid */
     case COMMAND_PUBLISH:
@@ -80,6 +81,15 @@ static struct command command(enum command_type type)
         c.u.settle.lease_ms = 1;
         break;
     case COMMAND_QUEUE_LIST: c.u.list.limit = 1; break;
+    case COMMAND_BIND:
+    case COMMAND_UNBIND: c.u.bind.pattern = NAME("orders.>"); break;
+    case COMMAND_TRANSACT:
+        part = (struct transact_part){.kind = PART_PUBLISH, .queue = NAME("jobs"), .records = record, .len = 48};
+        c.u.transact.parts = &part;
+        c.u.transact.count = 1;
+        break;
+    case COMMAND_SCAN: c.u.scan.max_messages = 1; break;
+    case COMMAND_RESCHEDULE: c.u.reschedule.seq = 1; break;
     default: break;
     }
     return c;
@@ -128,11 +138,15 @@ static void names(void **state)
         struct command c = command((enum command_type)type);
         bool named = type != COMMAND_UNSUBSCRIBE && type != COMMAND_CREDIT && type != COMMAND_HOLD &&
                      type != COMMAND_UNHOLD && type != COMMAND_ACK && type != COMMAND_NACK && type != COMMAND_EXTEND &&
-                     type != COMMAND_QUEUE_LIST && type != COMMAND_BARRIER && type != COMMAND_CLOSE;
+                     type != COMMAND_QUEUE_LIST && type != COMMAND_BARRIER && type != COMMAND_CLOSE &&
+                     type != COMMAND_TRANSACT;
         if (!named)
             continue;
         c.queue = NAME("");
-        fails(&c, BROKER_INVALID_ARGUMENT, "no name");
+        if (type == COMMAND_PUBLISH)
+            passes(&c); /* by topic */
+        else
+            fails(&c, BROKER_INVALID_ARGUMENT, "no name");
         c.queue = NAME(".hidden");
         fails(&c, BROKER_INVALID_ARGUMENT, "'.hidden'");
         c.queue = NAME("a\nb");
@@ -215,6 +229,184 @@ static void settings(void **state)
     passes(&c);
 }
 
+static void more_settings(void **state)
+{
+    broker_queue_settings s = {.set = BROKER_SET_BACKOFF, .backoff = (broker_backoff)3};
+    struct command c = command(COMMAND_QUEUE_ALTER);
+    c.u.queue.settings = &s;
+    fails(&c, BROKER_INVALID_ARGUMENT, "backoff is 3");
+    s.backoff = BROKER_BACKOFF_EXPONENTIAL;
+    s.backoff_ms = 86400001;
+    fails(&c, BROKER_INVALID_ARGUMENT, "backoff_ms is 86400001");
+    s.backoff_ms = 86400000;
+    s.backoff_max_ms = 86400001;
+    fails(&c, BROKER_INVALID_ARGUMENT, "backoff_max_ms");
+    s.backoff_max_ms = 0;
+    s.backoff_jitter_percent = 101;
+    fails(&c, BROKER_INVALID_ARGUMENT, "backoff_jitter_percent is 101");
+    s.backoff_jitter_percent = 100;
+    passes(&c);
+    s = (broker_queue_settings){.set = BROKER_SET_OVERFLOW, .overflow = (broker_overflow)2};
+    fails(&c, BROKER_INVALID_ARGUMENT, "overflow is 2");
+    s = (broker_queue_settings){.set = BROKER_SET_DEAD_LETTER, .dead_letter = ".x"};
+    fails(&c, BROKER_INVALID_ARGUMENT, "dead_letter queue name '.x'");
+    s.dead_letter = "";
+    passes(&c);
+    s.dead_letter = NULL;
+    passes(&c);
+    s.dead_letter = "graves";
+    passes(&c);
+}
+
+/* A filter is checked wherever one is given. */
+static void filters(void **state)
+{
+    static char big[65537];
+    broker_header headers[33];
+    broker_group_settings s = {.set = BROKER_GROUP_SET_FILTER};
+    struct command create = command(COMMAND_GROUP_CREATE), alter = command(COMMAND_GROUP_ALTER),
+                   scan = command(COMMAND_SCAN);
+    create.u.group.settings = alter.u.group.settings = &s;
+    struct command *const all[] = {&create, &alter, &scan};
+    const struct {
+        broker_filter filter;
+        const char *says; /* NULL: it passes */
+    } cases[] = {
+        {{0}, NULL},
+        {{.topic = "a.*.>"}, NULL},
+        {{.topic = ""}, "no pattern"},
+        {{.topic = "a..b"}, "'a..b'"},
+        {{.topic = ">.a"}, "'>.a'"},
+        {{.key = ""}, NULL},
+        {{.key = big + 1}, NULL},
+        {{.key = big}, "65536"},
+        {{.headers = headers, .header_count = 32}, NULL},
+        {{.headers = headers, .header_count = 33}, "headers is 33"},
+        {{.headers = headers, .header_count = 1, .key = big + 1}, "filter's key and headers is 65537"},
+    };
+    memset(big, 'k', sizeof(big) - 1);
+    for (int i = 0; i < 33; i++)
+        headers[i] = (broker_header){"h", "v"};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        s.filter = scan.u.scan.filter = cases[i].filter;
+        for (int j = 0; j < 3; j++) {
+            if (cases[i].says)
+                fails(all[j], BROKER_INVALID_ARGUMENT, cases[i].says);
+            else
+                passes(all[j]);
+        }
+    }
+    s.set = 0; /* what is not set is not looked at */
+    passes(&create);
+}
+
+static void topics(void **state)
+{
+    struct command c = command(COMMAND_BIND);
+    c.u.bind.pattern = NAME("a b");
+    fails(&c, BROKER_INVALID_ARGUMENT, "'a b' (3 bytes)");
+    c.type = COMMAND_UNBIND;
+    fails(&c, BROKER_INVALID_ARGUMENT, "'a b'");
+    c.u.bind.pattern = NAME("");
+    fails(&c, BROKER_INVALID_ARGUMENT, "(0 bytes)");
+    c = command(COMMAND_SUBSCRIBE);
+    c.u.subscribe.priority = 9;
+    passes(&c);
+    c.u.subscribe.priority = 10;
+    fails(&c, BROKER_INVALID_ARGUMENT, "priority is 10");
+}
+
+static void scans(void **state)
+{
+    struct command c = command(COMMAND_SCAN);
+    c.u.scan.max_messages = 0;
+    fails(&c, BROKER_INVALID_ARGUMENT, "max_messages is 0");
+    c.u.scan.max_messages = 1025; /* of a peek, whose answer is one frame */
+    fails(&c, BROKER_INVALID_ARGUMENT, "max_messages is 1025");
+    c.u.scan.max_messages = 1024;
+    passes(&c);
+    assert_int_equal(seen.last.u.scan.max_bytes, 5000);
+    c.u.scan.max_bytes = 5001;
+    passes(&c);
+    assert_int_equal(seen.last.u.scan.max_bytes, 5000);
+    c.u.scan.target = NAME("other");
+    fails(&c, BROKER_INVALID_ARGUMENT, "'other' of an action that moves nothing");
+    c.u.scan.action = SCAN_MOVE;
+    c.u.scan.max_messages = 1000000;
+    passes(&c);
+    c.u.scan.max_messages = 1000001;
+    fails(&c, BROKER_INVALID_ARGUMENT, "1000001");
+    c.u.scan.max_messages = 1;
+    c.u.scan.target = NAME("");
+    fails(&c, BROKER_INVALID_ARGUMENT, "target queue has no name");
+    c.u.scan.action = SCAN_REDRIVE;
+    passes(&c);
+    c.u.scan.from_seq = 5;
+    c.u.scan.to_seq = 4;
+    fails(&c, BROKER_INVALID_ARGUMENT, "from seq 5");
+    c.u.scan.to_seq = 0;
+    c.u.scan.from_ms = 9;
+    c.u.scan.to_ms = 8;
+    fails(&c, BROKER_INVALID_ARGUMENT, "from time 9");
+    c.u.scan.to_ms = 9;
+    passes(&c);
+    c.u.scan.state = (broker_scan_state)3;
+    fails(&c, BROKER_INVALID_ARGUMENT, "state is 3");
+    c.u.scan.state = BROKER_SCAN_SCHEDULED;
+    c.u.scan.max_scanned = 1000001;
+    fails(&c, BROKER_INVALID_ARGUMENT, "max_scanned is 1000001");
+    c = command(COMMAND_RESCHEDULE);
+    c.u.reschedule.due_ms = UINT64_MAX; /* a time; the engine knows what is too far */
+    passes(&c);
+    c.u.reschedule.is_delay = true;
+    fails(&c, BROKER_INVALID_ARGUMENT, "delay_ms");
+    c.u.reschedule.seq = 0;
+    fails(&c, BROKER_INVALID_ARGUMENT, "seq is 0");
+}
+
+static void transactions(void **state)
+{
+    static uint8_t record[48];
+    static struct transact_part parts[1025];
+    struct receipt_range r[3] = {{1, 1}, {2, 1}, {3, 1}};
+    struct command c = command(COMMAND_TRANSACT);
+    for (int i = 0; i < 1025; i++)
+        parts[i] = (struct transact_part){.kind = PART_PUBLISH, .queue = NAME("q"), .records = record, .len = 48};
+    c.u.transact.parts = parts;
+    c.u.transact.count = 0;
+    fails(&c, BROKER_INVALID_ARGUMENT, "parts is 0");
+    c.u.transact.count = 1025;
+    fails(&c, BROKER_TOO_LARGE, "1025 parts; give at most 1024");
+    c.u.transact.count = 1024;
+    passes(&c);
+    c.u.transact.sync = (broker_sync)4;
+    fails(&c, BROKER_INVALID_ARGUMENT, "sync is 4");
+    c.u.transact.sync = BROKER_SYNC_DEFAULT;
+    parts[2].queue = NAME("");
+    passes(&c); /* by topic */
+    parts[2].queue = NAME("a b");
+    fails(&c, BROKER_INVALID_ARGUMENT, "part 2 of the transaction: queue name 'a b'");
+    parts[2].queue = NAME("q");
+    parts[1].len = 0;
+    fails(&c, BROKER_INVALID_ARGUMENT, "part 1 of the transaction: a publish of no messages");
+    parts[1] = (struct transact_part){.kind = PART_ACK, .ranges = r};
+    fails(&c, BROKER_INVALID_ARGUMENT, "part 1 of the transaction: no receipts");
+    parts[1].count = 3;
+    passes(&c);
+    parts[0] = (struct transact_part){.kind = PART_NACK, .ranges = r, .count = 2};
+    fails(&c, BROKER_TOO_LARGE, "5 receipt ranges"); /* of all parts together */
+    parts[0].count = 1;
+    passes(&c);
+    r[0].count = 0;
+    fails(&c, BROKER_INVALID_ARGUMENT, "part 0 of the transaction: count of a receipt range is 0");
+    r[0].count = 1;
+    static const struct identity reader = {"reader", PERMISSION_CONSUME}, writer = {"writer", PERMISSION_PUBLISH};
+    session.identity = &reader;
+    fails(&c, BROKER_FORBIDDEN, "part 2 of the transaction: 'reader'");
+    session.identity = &writer;
+    fails(&c, BROKER_FORBIDDEN, "part 0 of the transaction: 'writer'");
+}
+
 static void settling(void **state)
 {
     static const enum command_type types[] = {COMMAND_ACK, COMMAND_NACK, COMMAND_EXTEND};
@@ -287,6 +479,45 @@ static void permissions(void **state)
     fails(&c, BROKER_FORBIDDEN, "not permitted");
 }
 
+/* Who may see messages peeks; who may see queues counts; who may change them does the rest. */
+static void permissions_of_scans(void **state)
+{
+    static const struct identity who[] = {
+        {"reader", PERMISSION_CONSUME}, {"watcher", PERMISSION_OBSERVE}, {"manager", PERMISSION_MANAGE}};
+    static const int may[] = {
+        [SCAN_PEEK] = 0, [SCAN_COUNT] = 1, [SCAN_DELETE] = 2, [SCAN_MOVE] = 2, [SCAN_REDRIVE] = 2};
+    for (int action = SCAN_PEEK; action <= SCAN_REDRIVE; action++) {
+        for (int i = 0; i < 3; i++) {
+            struct command c = command(COMMAND_SCAN);
+            c.u.scan.action = (enum scan_action)action;
+            c.u.scan.target = action == SCAN_MOVE ? NAME("to") : NAME("");
+            session.identity = &who[i];
+            if (may[action] == i)
+                passes(&c);
+            else
+                fails(&c, BROKER_FORBIDDEN, who[i].name);
+        }
+    }
+}
+
+static void what_needs_no_engine(void **state)
+{
+    static const struct identity reader = {"reader", PERMISSION_CONSUME};
+    char text[100];
+    uint32_t retry_ms = 0;
+    unsigned both = PERMISSION_CONSUME | PERMISSION_MANAGE;
+    assert_int_equal(door_permits(door, &session, both, false, text, sizeof(text), &retry_ms), BROKER_OK);
+    session.identity = &reader;
+    assert_int_equal(door_permits(door, &session, both, false, text, sizeof(text), &retry_ms), BROKER_FORBIDDEN);
+    assert_non_null(strstr(text, "'reader'"));
+    session.identity = &identity_anyone;
+    door_drain(door);
+    assert_int_equal(door_permits(door, &session, both, true, text, sizeof(text), &retry_ms), BROKER_OK);
+    assert_int_equal(retry_ms, 0);
+    assert_int_equal(door_permits(door, &session, both, false, text, sizeof(text), &retry_ms), BROKER_SHUTTING_DOWN);
+    assert_int_equal(retry_ms, 1000);
+}
+
 static void draining(void **state)
 {
     door_drain(door);
@@ -313,9 +544,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(names, start, stop),
         cmocka_unit_test_setup_teardown(ranges, start, stop),
         cmocka_unit_test_setup_teardown(settings, start, stop),
+        cmocka_unit_test_setup_teardown(more_settings, start, stop),
+        cmocka_unit_test_setup_teardown(filters, start, stop),
+        cmocka_unit_test_setup_teardown(topics, start, stop),
+        cmocka_unit_test_setup_teardown(scans, start, stop),
+        cmocka_unit_test_setup_teardown(transactions, start, stop),
         cmocka_unit_test_setup_teardown(settling, start, stop),
         cmocka_unit_test_setup_teardown(limits_of_a_session, start, stop),
         cmocka_unit_test_setup_teardown(permissions, start, stop),
+        cmocka_unit_test_setup_teardown(permissions_of_scans, start, stop),
+        cmocka_unit_test_setup_teardown(what_needs_no_engine, start, stop),
         cmocka_unit_test_setup_teardown(draining, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -87,7 +87,7 @@ void batch_undo(struct group *g, struct batch *b)
             heap_push(&g->ready, &r->node, returned_key(r)); /* its room is still there */
             continue;
         }
-        if (b->sources[i - 1] == SOURCE_LANE) {
+        if (b->sources[i - 1] == SOURCE_LANE || (b->sources[i - 1] == SOURCE_TURN && !b->keys[i - 1])) {
             lane_add(g, specials_priority(g->queue, seq), seq);
         }
         key_untake(g, b->keys[i - 1], seq);
@@ -103,20 +103,26 @@ static bool has_expired(const struct queue *q, uint64_t seq)
 }
 
 /* What one message is for this group. */
-enum look { LOOK_GO, LOOK_PARKED, LOOK_FILTERED, LOOK_NO_MEMORY };
+enum look { LOOK_GO, LOOK_PARKED, LOOK_EXPIRED, LOOK_FILTERED, LOOK_NO_MEMORY };
 
-static enum look look_at(struct group *g, const struct stored_message *m, uint32_t *key)
+static enum look look_at(struct engine *e, struct group *g, const struct stored_message *m, uint32_t *key)
 {
     *key = 0;
     if (!seqset_empty(&g->queue->ended) && seqset_has(&g->queue->ended, m->seq)) {
         return LOOK_FILTERED; /* this group moved back to it */
     }
-    if (!g->filter && !get_u16(m->record + 32)) { /* no key: nothing to look for */
+    if (!g->filter && !(m->record[9] & RECORD_HAS_EXPIRE) &&
+        !get_u16(m->record + 32)) { /* no key: nothing to look for */
         return LOOK_GO;
     }
     struct record_view view;
     if (record_view_get(m->record, m->padded_len, &view)) {
         return LOOK_GO; /* the store has checked it: cannot be */
+    }
+    if (view.expire_ms && schedule_is_past(e, view.expire_ms)) { /* the schedule is late: its times are being read */
+        message_expired(e, g->queue, m->seq);
+        seqset_add(&g->passed, m->seq, m->seq);
+        return LOOK_EXPIRED;
     }
     if (!filter_matches(g->filter, &view)) {
         return LOOK_FILTERED;
@@ -164,7 +170,9 @@ static bool look_at_key(struct engine *e, struct group *g, const struct batch *b
     if (*number != KEY_UNKNOWN) {
         return true;
     }
-    if (read_one(e, g, b, seq, &m, &gone)) {
+    if (is_over(g->queue, seq)) { /* it will not go out again, and its key was free before the start */
+        gone = true;
+    } else if (read_one(e, g, b, seq, &m, &gone)) {
         enum key_fate fate = record_view_get(m.record, m.padded_len, &view) ? KEY_FREE : key_take(g, &view, seq, &key);
         if (fate == KEY_NO_MEMORY) {
             return false;
@@ -283,7 +291,7 @@ static bool take_lane(struct engine *e, struct group *g, struct batch *b, uint32
         if (!fits(b, m->padded_len)) {
             return false;
         }
-        enum look look = look_at(g, m, &key);
+        enum look look = look_at(e, g, m, &key);
         if (look == LOOK_NO_MEMORY || (look == LOOK_FILTERED && !skip(e, g, seq, moved))) {
             return false;
         }
@@ -322,12 +330,15 @@ static bool take_turns(struct engine *e, struct group *g, struct batch *b, uint3
         if (!fits(b, m->padded_len)) {
             return false;
         }
-        enum look look = look_at(g, m, &key);
-        if (look == LOOK_FILTERED && skip(e, g, seq, moved)) { /* the filter came after it was parked */
-            continue;
+        enum look look = look_at(e, g, m, &key);
+        if (look == LOOK_EXPIRED || (look == LOOK_FILTERED && skip(e, g, seq, moved))) {
+            continue; /* it is among the expired now, or the filter came after it was parked */
         }
         if (look != LOOK_GO) {
             return false;
+        }
+        if (!key) { /* keys do not matter any more: it was parked while they did */
+            keys_drop(e, g, seq, seq);
         }
         batch_add(b, m, SOURCE_TURN, 1, key);
     }
@@ -387,7 +398,7 @@ static uint64_t pick_fresh(struct engine *e, struct group *g, struct batch *b, u
             e->scan_budget -= e->scan_budget > 0;
             continue;
         }
-        enum look look = look_at(g, &read[i], &key);
+        enum look look = look_at(e, g, &read[i], &key);
         *stop = look == LOOK_NO_MEMORY || (look == LOOK_FILTERED && !settle_hole(e, g, seq, seq));
         if (*stop) {
             return seq;

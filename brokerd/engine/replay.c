@@ -204,9 +204,13 @@ static broker_error replay_lease(struct engine *e, struct group *g, const uint8_
         if (s && seqset_has(&s->waiting, seq)) {
             specials_due(e, g->queue, seq);
         }
+        if (seq >= g->cursor &&
+            !is_special(g->queue, seq)) { /* the cursor had gone further: nothing told of it so far */
+            error = replay_fresh(g, seq, seq, text);
+        }
         seqset_remove(&g->passed, seq, seq);
-        if (!replay_note(g, seq, get_u32(body + 16 + i * 16), 0, false)) {
-            return no_memory(text);
+        if (error || !replay_note(g, seq, get_u32(body + 16 + i * 16), 0, false)) {
+            return error ? error : no_memory(text);
         }
     }
     return error;

@@ -74,7 +74,9 @@ static int64_t jump_to(const struct schedule *s, struct now now)
 static void look_at_clock(struct engine *e)
 {
     struct schedule *s = e->schedule;
-    s->shift_ms += jump_to(s, e->now);
+    int64_t jump = jump_to(s, e->now);
+    s->shift_ms += jump;
+    s->jumped |= jump != 0;
     s->clock = e->now;
     s->clock_known = true;
 }
@@ -152,6 +154,12 @@ void schedule_run(struct engine *e)
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
+}
+
+bool schedule_is_past(const struct engine *e, uint64_t wall_ms)
+{
+    int64_t shift = e->schedule->shift_ms > 0 ? e->schedule->shift_ms : 0;
+    return (int64_t)wall_ms <= schedule_steady(e->now.wall.ms, shift);
 }
 
 uint64_t schedule_next(const struct engine *e)

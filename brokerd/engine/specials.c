@@ -335,7 +335,7 @@ void specials_due(struct engine *e, struct queue *q, uint64_t seq)
     }
 }
 
-static void became_expired(struct engine *e, struct queue *q, uint64_t seq)
+void message_expired(struct engine *e, struct queue *q, uint64_t seq)
 {
     if (seqset_has(&q->ended, seq)) { /* it was before the start */
         return;
@@ -354,7 +354,7 @@ void schedule_fired(struct engine *e, enum schedule_kind kind, uint32_t queue, u
         if (kind == SCHEDULE_DUE) {
             specials_due(e, q, seq);
         } else if (seq < q->next_seq) {
-            became_expired(e, q, seq);
+            message_expired(e, q, seq);
         }
     }
 }

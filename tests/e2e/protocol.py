@@ -14,9 +14,11 @@ PREAMBLE = b"BRKD\x01\x00\x00\x00"
 HELLO, PING, STATS = 0x01, 0x02, 0x03
 QUEUE_CREATE, QUEUE_ALTER, QUEUE_DELETE, QUEUE_PAUSE, QUEUE_RESUME = 0x10, 0x11, 0x12, 0x13, 0x14
 QUEUE_PURGE, QUEUE_LIST, QUEUE_DESCRIBE = 0x15, 0x16, 0x17
-GROUP_CREATE, GROUP_DELETE, GROUP_SEEK = 0x18, 0x19, 0x1A
-SUBSCRIBE, UNSUBSCRIBE, LEASE = 0x20, 0x21, 0x22
-PUBLISH, ACK, NACK, EXTEND = 0x30, 0x31, 0x32, 0x33
+GROUP_CREATE, GROUP_DELETE, GROUP_SEEK, GROUP_ALTER = 0x18, 0x19, 0x1A, 0x1B
+BIND, UNBIND, SCAN, RESCHEDULE = 0x1C, 0x1D, 0x1E, 0x1F
+SUBSCRIBE, UNSUBSCRIBE, LEASE, PEEK = 0x20, 0x21, 0x22, 0x23
+PUBLISH, ACK, NACK, EXTEND, TRANSACT = 0x30, 0x31, 0x32, 0x33, 0x34
+BACKUP_BEGIN, BACKUP_READ, BACKUP_END = 0x50, 0x51, 0x52
 CREDIT, HEARTBEAT, GOAWAY, DELIVER, SUBSCRIPTION_ENDED = 0x40, 0x41, 0x42, 0x43, 0x44
 ERROR = 0xFF
 RESPONSE = 0x80
@@ -24,9 +26,13 @@ RESPONSE = 0x80
 INVALID_ARGUMENT, MALFORMED, UNKNOWN_COMMAND, UNSUPPORTED_VERSION, TOO_LARGE = 1, 2, 3, 4, 5
 QUEUE_NOT_FOUND, QUEUE_EXISTS, GROUP_NOT_FOUND, GROUP_EXISTS = 6, 7, 8, 9
 SUBSCRIPTION_NOT_FOUND, SUBSCRIPTION_EXISTS, STALE_RECEIPT = 10, 11, 12
+QUEUE_FULL, UNROUTABLE, MESSAGE_NOT_FOUND, REFUSED = 13, 31, 32, 33
 DISK_FULL, OVERLOADED, LIMIT_REACHED, DAMAGED, UNAUTHENTICATED, SHUTTING_DOWN = 15, 16, 17, 18, 19, 21
 
 SYNC_DEFAULT, SYNC_ALWAYS, SYNC_INTERVAL, SYNC_NONE = 0, 1, 2, 3
+UNROUTABLE_OK = 4  # flag of PUBLISH and TRANSACT
+NACK_REJECT = 1  # flag of NACK and of a transaction's nacks
+HAS_DUE, HAS_EXPIRE, HAS_PRODUCER, BY_TOPIC, DUE_IS_DELAY, EXPIRE_IS_TTL = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20  # of records
 
 
 class BrokerError(Exception):
@@ -59,21 +65,38 @@ class Range:
     def duplicate(self):
         return bool(self.flags & 1)
 
+    @property
+    def routed(self):
+        return bool(self.flags & 2)
+
 
 class Message:
     """A delivered record taken apart."""
 
-    def __init__(self, record, receipt, attempt):
+    def __init__(self, record, receipt, attempt, seq=None):
+        """seq: of the batch, where it has seqs."""
         fields = struct.unpack_from("<IIBBBBIQQHHI", record)
         self.length, self.crc, self.type, self.flags, self.priority, id_len = fields[:6]
-        self.queue, self.seq, self.time_ms, key_len, reserved, headers_len = fields[6:]
-        assert self.type == 1 and reserved == 0 and self.length <= len(record), "not a message record"
+        self.queue, self.record_seq, self.time_ms, key_len, topic_len, headers_len = fields[6:]
+        assert self.type == 1 and self.length <= len(record), "not a message record"
+        assert not self.flags & (DUE_IS_DELAY | EXPIRE_IS_TTL), "a stored record has times, not delays"
+        self.seq = self.record_seq if seq is None else seq
         self.receipt, self.attempt = receipt, attempt
-        at = 40 + (8 if self.flags & 1 else 0) + (8 if self.flags & 2 else 0)
+        at = 40
+        self.due_ms = self.expire_ms = None
+        if self.flags & HAS_DUE:
+            self.due_ms = struct.unpack_from("<Q", record, at)[0]
+            at += 8
+        if self.flags & HAS_EXPIRE:
+            self.expire_ms = struct.unpack_from("<Q", record, at)[0]
+            at += 8
         self.id = record[at : at + id_len]
+        self.message_id = self.id[16:] if self.flags & HAS_PRODUCER else self.id
         at += id_len
         self.key = record[at : at + key_len]
         at += key_len
+        self.topic = record[at : at + topic_len].decode()
+        at += topic_len
         self.headers = msgpack.unpackb(record[at : at + headers_len]) if headers_len else {}
         at += headers_len
         assert at <= self.length, "the lengths of a record pass its end"
@@ -108,14 +131,25 @@ def padded(data):
     return data + bytes(-len(data) % 8)
 
 
-def record(body=b"", key=b"", headers=None, producer=None, ident=b"", flags=0, priority=0):
-    """A message as a publisher writes it, padded. producer: (producer, number)."""
+def record(body=b"", key=b"", headers=None, producer=None, ident=b"", flags=0, priority=0, topic="", **times):
+    """A message as a publisher writes it, padded. producer: (producer, number); times: due_ms or delay_ms, expire_ms or
+    ttl_ms; flags: more of them, also wrong ones."""
     packed = msgpack.packb(headers) if headers else b""
+    head = b""
+    for name, bits in (("due_ms", HAS_DUE), ("delay_ms", HAS_DUE | DUE_IS_DELAY)):
+        if name in times:
+            head, flags = head + struct.pack("<Q", times.pop(name)), flags | bits
+    for name, bits in (("expire_ms", HAS_EXPIRE), ("ttl_ms", HAS_EXPIRE | EXPIRE_IS_TTL)):
+        if name in times:
+            head, flags = head + struct.pack("<Q", times.pop(name)), flags | bits
+    assert not times, f"unknown: {times}"
     if producer:
-        ident, flags = struct.pack("<QQ", *producer), flags | 4
-    length = 40 + len(ident) + len(key) + len(packed) + len(body)
-    head = struct.pack("<IIBBBBIQQHHI", length, 0, 1, flags, priority, len(ident), 0, 0, 0, len(key), 0, len(packed))
-    return padded(head + ident + key + packed + body)
+        ident, flags = struct.pack("<QQ", *producer) + ident, flags | HAS_PRODUCER
+    rest = head + ident + key + topic.encode() + packed + body
+    fixed = struct.pack(
+        "<IIBBBBIQQHHI", 40 + len(rest), 0, 1, flags, priority, len(ident), 0, 0, 0, len(key), len(topic), len(packed)
+    )
+    return padded(fixed + rest)
 
 
 def publish_body(queue, records):
@@ -140,21 +174,48 @@ def receipt_ranges(receipts):
     return b"".join(struct.pack("<QII", first, count, 0) for first, count in ranges)
 
 
-def batch(body):
-    """The messages of a DELIVER frame or a LEASE answer."""
-    count, flags, first_receipt = struct.unpack_from("<IIQ", body)
-    at, attempts = 16, [1] * count
-    if flags & 1:
-        attempts = list(struct.unpack_from(f"<{count}I", body, at))
-        at += (4 * count + 7) // 8 * 8
+def records_of(body, at, count, receipts, attempts, seqs):
     messages = []
     for i in range(count):
         length = struct.unpack_from("<I", body, at)[0]
-        receipt = first_receipt + i if first_receipt else 0
-        messages.append(Message(body[at : at + length], receipt, attempts[i]))
+        messages.append(Message(body[at : at + length], receipts[i], attempts[i], seqs[i]))
         at += (length + 7) // 8 * 8
-    assert at == len(body), "a batch does not fill its frame"
+    assert at == len(body), "the records do not fill their frame"
     return messages
+
+
+def batch(body):
+    """The messages of a DELIVER frame or a LEASE answer."""
+    count, flags, first_receipt = struct.unpack_from("<IIQ", body)
+    assert not flags & ~3, "unknown flags of a batch"
+    at, attempts, seqs = 16, [1] * count, [None] * count
+    if flags & 1:
+        attempts = list(struct.unpack_from(f"<{count}I", body, at))
+        at += (4 * count + 7) // 8 * 8
+    if flags & 2:
+        seqs = list(struct.unpack_from(f"<{count}Q", body, at))
+        at += 8 * count
+    receipts = [first_receipt + i if first_receipt else 0 for i in range(count)]
+    return records_of(body, at, count, receipts, attempts, seqs)
+
+
+def part(kind, name=b"", data=b"", delay_ms=0, flags=0):
+    """A part of a transaction."""
+    head = struct.pack("<BBHIII", kind, 0, len(name), len(data), delay_ms, flags)
+    return head + padded(name) + padded(data)
+
+
+def publish_part(queue, *records):
+    """queue None: by topic."""
+    return part(1, (queue or "").encode(), b"".join(records))
+
+
+def ack_part(*messages):
+    return part(2, data=receipt_ranges(m.receipt for m in messages))
+
+
+def nack_part(*messages, delay_ms=0, reject=False):
+    return part(3, data=receipt_ranges(m.receipt for m in messages), delay_ms=delay_ms, flags=NACK_REJECT if reject else 0)
 
 
 class Connection:
@@ -276,6 +337,17 @@ class Connection:
 
     # ---- publish
 
+    def publish_topics(self, *records, unroutable_ok=False, sync=SYNC_DEFAULT):
+        """Publish records (made with flags=BY_TOPIC and a topic) to their topics; the answer's ranges."""
+        flags = sync | (UNROUTABLE_OK if unroutable_ok else 0)
+        return self.publish_answer(self.request(PUBLISH, publish_body("", records), flags=flags))
+
+    def transact(self, *parts, flags=0):
+        """(seqs, was it done before?)"""
+        frame = self.answer(self.request(TRANSACT, b"".join(parts), flags=flags))
+        assert frame.kind == TRANSACT | RESPONSE and not frame.flags & ~1
+        return list(struct.unpack(f"<{len(frame.body) // 8}Q", frame.body)), bool(frame.flags & 1)
+
     def publish_request(self, queue, records, sync=SYNC_DEFAULT):
         return self.request(PUBLISH, publish_body(queue, records), flags=sync)
 
@@ -299,9 +371,12 @@ class Connection:
 
     # ---- consume
 
-    def subscribe(self, queue, group=None, lease_ms=None, on_send=None, credit=100, credit_bytes=1 << 30, stream=None):
+    def subscribe(
+        self, queue, group=None, lease_ms=None, on_send=None, credit=100, credit_bytes=1 << 30, stream=None, **more
+    ):
+        """more: priority, max_unsettled."""
         stream = stream or max(self.streams, default=0) + 1
-        body = {"queue": queue}
+        body = {"queue": queue, **more}
         for key, value in (("group", group), ("lease_ms", lease_ms), ("on_send", on_send)):
             if value is not None:
                 body[key] = value
@@ -350,8 +425,8 @@ class Connection:
         """(settled, stale receipts); receipts may be messages."""
         return self._settle(ACK, b"", receipts)
 
-    def nack(self, *receipts, delay_ms=0):
-        return self._settle(NACK, struct.pack("<II", delay_ms, 0), receipts)
+    def nack(self, *receipts, delay_ms=0, reject=False):
+        return self._settle(NACK, struct.pack("<II", delay_ms, NACK_REJECT if reject else 0), receipts)
 
     def extend(self, lease_ms, *receipts):
         return self._settle(EXTEND, struct.pack("<II", lease_ms, 0), receipts)
@@ -365,6 +440,27 @@ class Connection:
         """(queue, {group name: group})"""
         said = self.ask(QUEUE_DESCRIBE, {"queue": queue})
         return said["queue"], {g["name"]: g for g in said["groups"]}
+
+    def bindings(self, queue):
+        return self.ask(QUEUE_DESCRIBE, {"queue": queue})["bindings"]
+
+    # ---- what lies in a queue
+
+    def peek(self, queue, **more):
+        """(messages, next seq; 0: the range is done)"""
+        body = self.answer(self.request(PEEK, {"queue": queue, **more})).body
+        count, flags, next_seq = struct.unpack_from("<IIQ", body)
+        assert not flags & ~1 and bool(flags) == bool(next_seq)
+        seqs = struct.unpack_from(f"<{count}Q", body, 16)
+        return records_of(body, 16 + 8 * count, count, [0] * count, [0] * count, seqs), next_seq
+
+    def scan(self, queue, action, **more):
+        """(matched, skipped, next seq)"""
+        said = self.ask(SCAN, {"queue": queue, "action": action, **more})
+        return said["matched"], said["skipped"], said["next_seq"]
+
+    def read_backup(self, file, offset, size):
+        return self.answer(self.request(BACKUP_READ, {"file": file, "offset": offset, "bytes": size})).body
 
     def stats(self):
         return self.ask(STATS)

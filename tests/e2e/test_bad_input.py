@@ -191,6 +191,47 @@ WRONG = [
     (protocol.LEASE, {"queue": "q", "max": 1025}),
     (protocol.LEASE, {"queue": "q", "wait_ms": 3600001}),
     (protocol.LEASE, {"queue": "q", "lease_ms": 86400001}),
+    (protocol.SUBSCRIBE, {"queue": "q", "priority": 10}),
+    (protocol.SUBSCRIBE, {"queue": "q", "max_unsettled": -1}),
+    (protocol.GROUP_CREATE, {"queue": "q", "group": "g", "filter": "a.b"}),
+    (protocol.GROUP_CREATE, {"queue": "q", "group": "g", "filter": {"topic": "a..b"}}),
+    (protocol.GROUP_CREATE, {"queue": "q", "group": "g", "filter": {"topic": 5}}),
+    (protocol.GROUP_CREATE, {"queue": "q", "group": "g", "filter": {"key": b"bytes"}}),
+    (protocol.GROUP_CREATE, {"queue": "q", "group": "g", "filter": {"key": "a\0b"}}),
+    (protocol.GROUP_CREATE, {"queue": "q", "group": "g", "filter": {"key": "x" * 65536}}),
+    (protocol.GROUP_CREATE, {"queue": "q", "group": "g", "filter": {"headers": ["a"]}}),
+    (protocol.GROUP_CREATE, {"queue": "q", "group": "g", "filter": {"headers": {"a": 1}}}),
+    (protocol.GROUP_CREATE, {"queue": "q", "group": "g", "filter": {"headers": {"a": "x" * 65536}}}),
+    (protocol.GROUP_CREATE, {"queue": "q", "group": "g", "filter": {"headers": {str(i): "" for i in range(33)}}}),
+    (protocol.GROUP_CREATE, {"queue": "q", "group": "g", "single_active": 1}),
+    (protocol.GROUP_ALTER, {"queue": "q"}),
+    (protocol.BIND, {"queue": "q"}),
+    (protocol.BIND, {"queue": "q", "pattern": ""}),
+    (protocol.BIND, {"queue": "q", "pattern": "a b"}),
+    (protocol.BIND, {"queue": "q", "pattern": ">.a"}),
+    (protocol.BIND, {"queue": "q", "pattern": "x" * 256}),
+    (protocol.BIND, {"queue": "q", "pattern": ".".join("a" * 33)}),
+    (protocol.UNBIND, {"queue": "q", "pattern": 5}),
+    (protocol.SCAN, {"queue": "q"}),
+    (protocol.SCAN, {"queue": "q", "action": "look"}),
+    (protocol.SCAN, {"queue": "q", "action": "count", "target": "q"}),
+    (protocol.SCAN, {"queue": "q", "action": "move"}),
+    (protocol.SCAN, {"queue": "q", "action": "count", "state": "old"}),
+    (protocol.SCAN, {"queue": "q", "action": "count", "max_messages": 0}),
+    (protocol.SCAN, {"queue": "q", "action": "count", "max_messages": 1000001}),
+    (protocol.SCAN, {"queue": "q", "action": "count", "max_scanned": 1000001}),
+    (protocol.SCAN, {"queue": "q", "action": "count", "from_seq": 5, "to_seq": 4}),
+    (protocol.SCAN, {"queue": "q", "action": "count", "from_ms": 5, "to_ms": 4}),
+    (protocol.SCAN, {"queue": "q", "action": "count", "filter": {"topic": "*a"}}),
+    (protocol.PEEK, {"queue": "q", "max_messages": 1025}),
+    (protocol.PEEK, {"queue": "q", "from_seq": -1}),
+    (protocol.RESCHEDULE, {"queue": "q", "seq": 1}),
+    (protocol.RESCHEDULE, {"queue": "q", "due_ms": 1}),
+    (protocol.RESCHEDULE, {"queue": "q", "seq": 0, "due_ms": 1}),
+    (protocol.RESCHEDULE, {"queue": "q", "seq": 1, "due_ms": 1, "delay_ms": 1}),
+    (protocol.RESCHEDULE, {"queue": "q", "seq": 1, "delay_ms": 1 << 62}),
+    (protocol.BACKUP_READ, {"bytes": 1}),
+    (protocol.BACKUP_READ, {"file": 0, "bytes": 0}),
 ]
 
 
@@ -286,6 +327,24 @@ def test_broken_settles(raw):
             raw.answer(raw.request(protocol.ACK, struct.pack("<QII", first, 1 << 20, 0)))
         except BrokerError as e:
             assert (e.code, e.scope) == (protocol.INVALID_ARGUMENT, "request"), e
+
+
+def test_random_transactions(raw):
+    """Whatever the bytes: an answer, and the connection goes on."""
+    chance = random.Random(11)
+    raw.publish_ok("q", b"x")
+    receipt = raw.lease("q")[0].receipt
+    good = protocol.publish_part("q", record(b"hello", key=b"k")) + protocol.part(2, data=struct.pack("<QII", receipt + 1, 1, 0))
+    for _ in range(2000):
+        body = bytearray(good * chance.randrange(1, 3))
+        for _ in range(chance.randrange(1, 4)):
+            body[chance.randrange(len(body))] = chance.choice((0, 1, 2, 3, 8, 0x7F, 0xFF, chance.randrange(256)))
+        body = body[: chance.randrange(len(body) + 1)] if chance.random() < 0.3 else body
+        try:
+            raw.transact(bytes(body), flags=chance.choice((0, 0, 1, 4)))
+        except BrokerError as e:
+            assert e.scope == "request" and e.code not in (protocol.UNKNOWN_COMMAND, 30), e
+    raw.ask(protocol.PING)
 
 
 def test_broken_credit(raw):

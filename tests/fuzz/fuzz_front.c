@@ -30,7 +30,48 @@ static struct {
     struct door *door;
     struct peer peers[PEERS];
     uint64_t committed;
+    struct { /* the one backup there can be, and a read of it that is answered a turn later */
+        uint64_t conn;
+        struct backup_asker asker;
+        backup_bytes *read;
+        void *arg;
+    } backup;
 } world;
+
+static void backup_begin(void *backup, struct backup_asker asker, backup_begun *done, void *arg)
+{
+    static const struct backup_file file = {"segment-1.log", 8192, 4096};
+    static const struct backup_listing listing = {&file, 1, 4096, 7};
+
+    if (world.backup.conn) {
+        done(arg, asker, BROKER_LIMIT_REACHED, "one is open", NULL);
+        return;
+    }
+    world.backup.conn = asker.conn;
+    done(arg, asker, BROKER_OK, NULL, &listing);
+}
+
+static void backup_read(void *backup, struct backup_asker asker, uint32_t file, uint64_t offset, uint32_t max_bytes,
+                        backup_bytes *done, void *arg)
+{
+    if (world.backup.conn != asker.conn || world.backup.read) {
+        done(arg, asker, world.backup.read ? BROKER_OVERLOADED : BROKER_REFUSED, "not now", NULL, 0);
+        return;
+    }
+    world.backup.asker = asker;
+    world.backup.read = done;
+    world.backup.arg = arg;
+}
+
+static broker_error backup_end(void *backup, uint64_t conn)
+{
+    if (world.backup.conn != conn)
+        return BROKER_REFUSED;
+    world.backup.conn = 0;
+    return BROKER_OK;
+}
+
+static const struct backup_ops backup_ops = {backup_begin, backup_read, backup_end};
 
 static void stats(void *arg, broker_stats *out, uint64_t *epoch)
 {
@@ -40,6 +81,11 @@ static void stats(void *arg, broker_stats *out, uint64_t *epoch)
 
 static void work(void *arg)
 {
+    backup_bytes *read = world.backup.read;
+
+    world.backup.read = NULL;
+    if (read) /* also when its asker is long gone */
+        read(world.backup.arg, world.backup.asker, BROKER_OK, NULL, (const uint8_t *)"piece", 5);
     engine_committed(world.engine, net_now(world.net), world.committed, world.committed);
     engine_tick(world.engine, net_now(world.net));
 }
@@ -74,6 +120,7 @@ static void begin(void)
                                                            .max_message_bytes = 64 << 10,
                                                            .max_connections = 8,
                                                            .max_settle_ranges = 64,
+                                                           .max_transact_parts = 16,
                                                            .waiting_leases = 4,
                                                            .heartbeat_ms = 10000,
                                                            .hello_ms = 5000,
@@ -83,6 +130,7 @@ static void begin(void)
     static const struct door_options door_options = {.max_subscriptions = 8,
                                                      .max_waiting_leases = 4,
                                                      .max_settle_ranges = 64,
+                                                     .max_transact_parts = 16,
                                                      .max_list = 100,
                                                      .max_batch_bytes = 128 << 10,
                                                      .max_message_bytes = 64 << 10};
@@ -92,7 +140,9 @@ static void begin(void)
     memory_store_init(&world.store);
     world.committed = 0;
     world.net = net_new(&net_options);
-    world.front = world.net ? front_tcp_new(&front_options, world.net, &(struct front_tcp_host){stats, NULL}) : NULL;
+    static const struct front_tcp_host host = {.stats = stats, .backup_ops = &backup_ops};
+    memset(&world.backup, 0, sizeof(world.backup));
+    world.front = world.net ? front_tcp_new(&front_options, world.net, &host) : NULL;
     world.engine = engine_new(&engine_options, &memory_store_ops, &world.store, &front_tcp_sink_ops, world.front);
     world.door = door_new(&door_options, world.engine, &front_tcp_sink_ops, world.front);
     if (!world.net || !world.front || !world.engine || !world.door)
@@ -131,6 +181,13 @@ static void check_frame(const struct frame_head *head, const uint8_t *body)
     case FRAME_HEARTBEAT: CHECK(head->length == 0); break;
     case FRAME_DELIVER:
     case FRAME_LEASE | FRAME_RESPONSE: CHECK(head->length >= DELIVER_HEAD_BYTES && head->length % 8 == 0); break;
+    case FRAME_PEEK | FRAME_RESPONSE:
+        CHECK(head->length >= PEEK_HEAD_BYTES && head->length % 8 == 0 && get_u32(body) <= head->length / 48 &&
+              !(get_u32(body + 4) & PEEK_MORE) == (get_u64(body + 8) == 0));
+        break;
+    case FRAME_TRANSACT | FRAME_RESPONSE:
+        CHECK(head->length % 8 == 0 && (head->flags & ~TRANSACT_DUPLICATE) == 0);
+        break;
     case FRAME_PUBLISH | FRAME_RESPONSE: CHECK(head->length % PUBLISH_RANGE_BYTES == 0 && head->length > 0); break;
     default: CHECK((head->type & FRAME_RESPONSE) && head->correlation != 0); break;
     }

@@ -23,16 +23,20 @@ def padded(data):
     return data + bytes(-len(data) % 8)
 
 
-def record(body=b"", key=b"", headers=b"", due=None, expire=None, ident=b"", producer=None, priority=0, kind=1, queue=0, seq=0):
-    flags = (1 if due is not None else 0) | (2 if expire is not None else 0) | (4 if producer else 0)
+def record(body=b"", key=b"", headers=b"", due=None, expire=None, ident=b"", producer=None, priority=0, kind=1, queue=0, seq=0, topic=b"", flags=0):
+    flags |= (1 if due is not None else 0) | (2 if expire is not None else 0) | (4 if producer else 0)
     if producer:
-        ident = struct.pack("<QQ", *producer)
+        ident = struct.pack("<QQ", *producer) + ident
     times = b"".join(struct.pack("<Q", t) for t in (due, expire) if t is not None)
-    length = 40 + len(times) + len(ident) + len(key) + len(headers) + len(body)
+    length = 40 + len(times) + len(ident) + len(key) + len(topic) + len(headers) + len(body)
     head = struct.pack(
-        "<IIBBBBIQQHHI", length, 0, kind, flags, priority, len(ident), queue, seq, 0, len(key), 0, len(headers)
+        "<IIBBBBIQQHHI", length, 0, kind, flags, priority, len(ident), queue, seq, 0, len(key), len(topic), len(headers)
     )
-    return padded(head + times + ident + key + headers + body)
+    return padded(head + times + ident + key + topic + headers + body)
+
+
+def part(kind, name=b"", data=b"", delay=0, flags=0):
+    return struct.pack("<BBHIII", kind, 0, len(name), len(data), delay, flags) + padded(name) + padded(data)
 
 
 def frame(kind, body=b"", correlation=1, stream=0, flags=0):
@@ -52,6 +56,9 @@ RECORDS = {
     "due-expire": record(b"later", due=1800000000000, expire=1900000000000, priority=9),
     "id": record(b"x", ident=b"order-17"),
     "producer": record(b"x", producer=(0x1122334455667788, 1)),
+    "producer-id": record(b"x", producer=(0x1122334455667788, 1), ident=b"order-17"),
+    "topic": record(b"x", key=b"k", topic=b"orders.eu", headers=b"\x80", flags=8),
+    "delay-ttl": record(b"x", due=5000, expire=6000, flags=0x30),
     "not-a-message": record(b"x", kind=2),
 }
 
@@ -60,6 +67,7 @@ def wire():
     for name, data in RECORDS.items():
         write("record", name, b"\x00" + data)
     write("record", "spec", b"\x01" + bytes([15, 3]) + struct.pack("<QQQQHHH", 5, 6, 7, 8, 0, 3, 1) + b"key" + b"\x80" + b"body")
+    write("record", "spec-topic", b"\x01" + bytes([0xF7, 9]) + struct.pack("<QQQQHHH", 5, 6, 7, 8, 2, 3, 3) + b"idkeya.bbody")
     write("record", "spec-id", b"\x01" + bytes([8, 9]) + struct.pack("<HHH", 4, 3, 4) + b"id-1key" + b"\x81\xa1a\x01" + b"body")
     write("frame", "head", b"\x00" + frame(0x30, correlation=7, flags=1))
     write("frame", "range", b"\x01" + struct.pack("<QIIHHI", 5, 0, 3, 6, 1, 100))
@@ -278,6 +286,9 @@ def client():
 # ---- what a client may send
 
 
+FIRST_RECEIPT = (1 << 38 | 1) << 6  # of a broker's first start
+
+
 def chunk(data, peer=0, turns=1):
     return struct.pack("<BH", peer | turns << 1, len(data)) + data
 
@@ -288,8 +299,10 @@ def front():
     publish = frame(0x30, queue_name(b"q") + record(b"one", producer=(5, 1)) + record(b"two", key=b"k"), 3)
     subscribe = frame(0x20, {"queue": "q"}, 4, 7) + frame(0x40, struct.pack("<IIQ", 100, 0, 1 << 20), 0, 7)
     lease = frame(0x22, {"queue": "q", "max": 10, "wait_ms": 10}, 5)
-    receipts = b"".join(struct.pack("<QII", first, 2, 0) for first in (64 << 10, 1 << 26 << 6, 64))
+    receipts = b"".join(struct.pack("<QII", first, 2, 0) for first in (FIRST_RECEIPT, FIRST_RECEIPT + 64, 64))
     settle = frame(0x31, receipts, 6) + frame(0x32, bytes(8) + receipts, 7) + frame(0x33, struct.pack("<II", 500, 0) + receipts, 8)
+    transact = frame(0x34, part(1, b"q", record(b"t1", producer=(6, 1)) + record(b"t2", producer=(6, 2))) + part(1, b"", record(b"t3", topic=b"a.b", flags=8, producer=(6, 1)))
+                     + part(2, data=struct.pack("<QII", FIRST_RECEIPT, 1, 0)) + part(3, data=struct.pack("<QII", FIRST_RECEIPT + 1, 1, 0), delay=9, flags=1), 15, flags=5)
     made = {
         "hello": b"\x01" + chunk(hello),
         "hello-split": b"\x01" + chunk(hello[:5]) + chunk(hello[5:20]) + chunk(hello[20:]),
@@ -300,6 +313,24 @@ def front():
         "two": b"\x00" + chunk(create + subscribe) + chunk(publish, peer=1, turns=3) + chunk(frame(0x12, {"queue": "q"}, 9), peer=1, turns=2),
         "admin": b"\x00" + chunk(create + b"".join(frame(kind, {"queue": "q"}, 20 + kind) for kind in (0x13, 0x14, 0x15, 0x17)) + frame(0x16, {"limit": 5}, 9) + frame(0x03, {}, 10))
                  + chunk(frame(0x18, {"queue": "q", "group": "g", "start": "seq", "value": 1}, 11) + frame(0x1A, {"queue": "q", "group": "g", "start": "end"}, 12) + frame(0x19, {"queue": "q", "group": "g"}, 13)),
+        "transact": b"\x00" + chunk(create + publish, turns=3) + chunk(lease, turns=2) + chunk(transact, turns=3) + chunk(transact, peer=1, turns=2),
+        "topics": b"\x00" + chunk(create + frame(0x1C, {"queue": "q", "pattern": "a.*"}, 20)
+                 + frame(0x18, {"queue": "q", "group": "g", "filter": {"topic": "a.>", "key": "k", "headers": {"h": "v"}}, "single_active": True}, 21), turns=2)
+                 + chunk(frame(0x30, queue_name(b"") + record(b"x", topic=b"a.b", flags=8) + record(b"y", topic=b"b", flags=8), 22, flags=4), turns=3)
+                 + chunk(frame(0x20, {"queue": "q", "group": "g", "priority": 3, "max_unsettled": 2}, 23, 8) + frame(0x40, struct.pack("<IIQ", 9, 0, 1 << 20), 0, 8), turns=2)
+                 + chunk(frame(0x1B, {"queue": "q", "group": "g", "filter": {}}, 24) + frame(0x1D, {"queue": "q", "pattern": "a.*"}, 25) + frame(0x17, {"queue": "q"}, 26)),
+        "scan": b"\x00" + chunk(create + publish, turns=3) + chunk(b"".join(frame(0x1E, {"queue": "q", "action": a, "max_messages": 2, "filter": {"key": "k"}}, 30 + i) for i, a in enumerate(("count", "delete", "redrive")))
+                 + frame(0x23, {"queue": "q", "from_seq": 1, "max_bytes": 50, "state": "any"}, 35), turns=3)
+                 + chunk(frame(0x10, {"queue": "r"}, 36) + frame(0x1E, {"queue": "q", "action": "move", "target": "r"}, 37), turns=3),
+        "schedule": b"\x00" + chunk(create + frame(0x30, queue_name(b"q") + record(b"x", due=100000, flags=0x10) + record(b"y", expire=5, flags=0x20, priority=9), 40), turns=3)
+                 + chunk(frame(0x1F, {"queue": "q", "seq": 1, "delay_ms": 0}, 41) + frame(0x1F, {"queue": "q", "seq": 2, "due_ms": 5}, 42), turns=3),
+        "settings": b"\x00" + chunk(frame(0x10, {"queue": "s", "max_attempts": 1, "backoff": "exponential", "backoff_ms": 5, "backoff_max_ms": 9, "backoff_jitter_percent": 50, "dead_letter": "d",
+                 "ttl_ms": 5, "dead_letter_expired": True, "unused_ms": 1000, "dedup_ms": 10, "dedup_count": 2, "max_messages": 3, "max_bytes": 1000, "overflow": "drop_oldest", "ordered_keys": False,
+                 "fair_keys": True}, 50) + frame(0x11, {"queue": "s", "retention": "log", "compact": True}, 51) + frame(0x17, {"queue": "s"}, 52), turns=2)
+                 + chunk(frame(0x30, queue_name(b"s") + record(b"a", ident=b"id") + record(b"b", ident=b"id"), 53) + frame(0x22, {"queue": "s", "max": 5}, 54), turns=3)
+                 + chunk(frame(0x32, struct.pack("<II", 0, 1) + receipts, 55), turns=2),
+        "backup": b"\x00" + chunk(frame(0x50, {}, 60) + frame(0x51, {"file": 0, "offset": 5, "bytes": 100}, 61), turns=2) + chunk(frame(0x50, {}, 62) + frame(0x52, {}, 63), peer=1)
+                 + chunk(frame(0x51, {"file": 0, "bytes": 1}, 64) + frame(0x52, {}, 65)) + struct.pack("<BH", 0xF0, 0),
         "unknown": b"\x00" + chunk(frame(0x3E, b"x", 5) + frame(0x21, b"", 6, 9) + frame(0x41) + frame(0x02, b"", 7) + frame(0x02, b"", 0)),
     }
     for name, data in made.items():
