@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "test_rig.h"
+#include "test/rig.h"
 
 /* A map that came, looked into. */
 static struct wire_map map;
