@@ -73,21 +73,23 @@ static bool settle_one(struct engine *e, struct group *g, uint64_t seq, uint32_t
     return true;
 }
 
-/* The last group that had an expired message is done with it: it is gone. */
-static bool end_expired(struct engine *e, struct group *g, const struct lease_entry *entry)
+bool is_over(const struct queue *q, uint64_t seq)
+{
+    return (!seqset_empty(&q->expired) && seqset_has(&q->expired, seq)) ||
+           (!seqset_empty(&q->ended) && seqset_has(&q->ended, seq));
+}
+
+bool message_over(struct engine *e, struct group *g, uint64_t seq, uint32_t key)
 {
     struct queue *q = g->queue;
-    if (!settle_one(e, g, entry->seq, entry->key)) {
+    if (seqset_has(&q->ended, seq)) {
+        return settle_one(e, g, seq, key);
+    }
+    if (!seqset_add(&g->passed, seq, seq)) { /* not held any more: it expires as if it had never been handed out */
         return false;
     }
-    const struct group *other;
-    LIST_FOREACH(other, &q->groups, of_queue)
-    {
-        if (!group_has_settled(other, entry->seq)) {
-            return true;
-        }
-    }
-    seqset_remove(&q->expired, entry->seq, entry->seq);
+    key_release(e, g, key, seq);
+    expiring_wake(e, q, seq);
     return true;
 }
 
@@ -132,8 +134,8 @@ bool message_came_back(struct engine *e, struct group *g, const struct lease_ent
         key_release(e, g, entry->key, entry->seq);
         return true;
     }
-    if (!seqset_empty(&q->expired) && seqset_has(&q->expired, entry->seq)) {
-        return end_expired(e, g, entry);
+    if (is_over(q, entry->seq)) {
+        return message_over(e, g, entry->seq, entry->key);
     }
     if (q->settings.max_attempts && entry->attempts >= q->settings.max_attempts) {
         return dying_add(e, g, entry, "max_attempts");
@@ -235,6 +237,7 @@ static void group_bury(struct engine *e, struct group *g, uint32_t *left)
         }
         if (step == STEP_LATER) {
             e->retry_ms = e->now.mono.ms + RETRY_MS;
+            --*left;
             return;
         }
         dying_free(g, d);
@@ -245,12 +248,12 @@ static void group_bury(struct engine *e, struct group *g, uint32_t *left)
 
 /* ---- expired ---------------------------------------------------------------------------------------------------------------- */
 
-void expiring_wake(struct engine *e, struct queue *q)
+void expiring_wake(struct engine *e, struct queue *q, uint64_t from)
 {
+    q->expire_at = from < q->expire_at ? from : q->expire_at;
     if (!q->is_expiring) {
         TAILQ_INSERT_TAIL(&e->expiring, q, in_expiring);
         q->is_expiring = true;
-        q->expire_at = 1;
     }
 }
 
@@ -309,42 +312,40 @@ static enum step expire_one(struct engine *e, struct queue *q, uint64_t seq)
     return STEP_DONE;
 }
 
-static bool is_settled_by_all(const struct queue *q, uint64_t seq)
+/* What every group has behind it need not be known as expired any more. */
+static void prune_expired(struct queue *q)
 {
+    uint64_t floor = q->next_seq - 1;
     const struct group *g;
     LIST_FOREACH(g, &q->groups, of_queue)
     {
-        if (!group_has_settled(g, seq)) {
-            return false;
-        }
+        floor = g->floor < floor ? g->floor : floor;
     }
-    return true;
+    if (q->settings.retention == BROKER_RETENTION_WORK) {
+        seqset_drop_to(&q->expired, floor);
+    }
+    seqset_drop_to(&q->ended, floor);
 }
 
 static void queue_expire(struct engine *e, struct queue *q, uint32_t *left)
 {
     uint64_t seq;
+    prune_expired(q);
     while (*left && (seq = seqset_next(&q->expired, q->expire_at)) <= q->visible) {
-        enum step step = STEP_DONE;
-        if (is_for_somebody(q, seq)) {
-            step = expire_one(e, q, seq);
-        } else if (is_settled_by_all(q, seq)) {
-            seqset_remove(&q->expired, seq, seq);
-        }
+        enum step step = is_for_somebody(q, seq) ? expire_one(e, q, seq) : STEP_DONE;
         if (step == STEP_WAIT) {
             return; /* dying_readable wakes it */
         }
         if (step == STEP_LATER) {
             e->retry_ms = e->now.mono.ms + RETRY_MS;
+            --*left;
             return;
         }
         q->expire_at = seq + 1;
         --*left;
     }
     if (!*left) { /* go on next turn, from where it is */
-        uint64_t at = q->expire_at;
-        expiring_wake(e, q);
-        q->expire_at = at;
+        expiring_wake(e, q, q->expire_at);
     }
 }
 
@@ -366,12 +367,16 @@ void dying_run(struct engine *e)
         e->retry_ms = 0;
         wake_all(e);
     }
-    while (left && !e->retry_ms && (g = TAILQ_FIRST(&e->dying))) {
+    if (e->retry_ms) {
+        return;
+    }
+    while (left && (g = TAILQ_FIRST(&e->dying))) { /* whoever cannot go on leaves the list: nobody waits behind it */
         TAILQ_REMOVE(&e->dying, g, in_dying);
         g->is_dying = false;
         group_bury(e, g, &left);
     }
-    while (left && !e->retry_ms && (q = TAILQ_FIRST(&e->expiring))) {
+    left = STEP;
+    while (left && (q = TAILQ_FIRST(&e->expiring))) {
         TAILQ_REMOVE(&e->expiring, q, in_expiring);
         q->is_expiring = false;
         queue_expire(e, q, &left);
@@ -386,7 +391,7 @@ void dying_readable(struct engine *e, struct queue *q)
         dying_wake(e, g);
     }
     if (!seqset_empty(&q->expired)) {
-        expiring_wake(e, q);
+        expiring_wake(e, q, q->expire_at);
     }
 }
 

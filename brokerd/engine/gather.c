@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOOK_AHEAD = 64 /* messages read at once where some may not be for handing out */ };
+enum {
+    LOOK_AHEAD = 64, /* messages read at once where some may not be for handing out */
+    RETRY_MS = 100
+};
 
 /* The message at `seq` cannot be read: whoever would get it is told, and stays away from it. */
 static void report_damage(struct engine *e, struct group *g, uint64_t seq)
@@ -33,8 +36,11 @@ static bool settle_hole(struct engine *e, struct group *g, uint64_t first, uint6
     put_u32(body + 4, 1);
     put_u64(body + 8, first);
     put_u64(body + 16, last);
-    return engine_append(e, RECORD_SETTLE, g->queue->id, 0, body, sizeof body, DURABILITY_LAZY, &index) == BROKER_OK &&
-           group_settle(e, g, first, last);
+    if (engine_append(e, RECORD_SETTLE, g->queue->id, 0, body, sizeof body, DURABILITY_LAZY, &index) == BROKER_OK) {
+        return group_settle(e, g, first, last);
+    }
+    heap_set(&e->delays, &g->delay, e->now.mono.ms + RETRY_MS); /* nothing else may wake the group */
+    return false;
 }
 
 /* Room for one more message of this size? The first always fits. */
@@ -86,6 +92,9 @@ void batch_undo(struct group *g, struct batch *b)
         }
         key_untake(g, b->keys[i - 1], seq);
     }
+    if (b->fresh && g->keys) { /* else what was parked behind them would go before them, and then once more */
+        keys_unpark_from(g, g->cursor);
+    }
 }
 
 static bool has_expired(const struct queue *q, uint64_t seq)
@@ -99,6 +108,9 @@ enum look { LOOK_GO, LOOK_PARKED, LOOK_EXPIRED, LOOK_FILTERED, LOOK_NO_MEMORY };
 static enum look look_at(struct engine *e, struct group *g, const struct stored_message *m, uint32_t *key)
 {
     *key = 0;
+    if (!seqset_empty(&g->queue->ended) && seqset_has(&g->queue->ended, m->seq)) {
+        return LOOK_FILTERED; /* this group moved back to it */
+    }
     if (!g->filter && !(m->record[9] & RECORD_HAS_EXPIRE) &&
         !get_u16(m->record + 32)) { /* no key: nothing to look for */
         return LOOK_GO;
@@ -158,7 +170,9 @@ static bool look_at_key(struct engine *e, struct group *g, const struct batch *b
     if (*number != KEY_UNKNOWN) {
         return true;
     }
-    if (read_one(e, g, b, seq, &m, &gone)) {
+    if (is_over(g->queue, seq)) { /* it will not go out again, and its key was free before the start */
+        gone = true;
+    } else if (read_one(e, g, b, seq, &m, &gone)) {
         enum key_fate fate = record_view_get(m.record, m.padded_len, &view) ? KEY_FREE : key_take(g, &view, seq, &key);
         if (fate == KEY_NO_MEMORY) {
             return false;
@@ -212,6 +226,15 @@ static bool take_returned(struct engine *e, struct group *g, struct batch *b, ui
             drop_returned(e, g, r);
             continue;
         }
+        if (is_over(g->queue, r->seq)) {
+            if (!message_over(e, g, r->seq, r->key)) {
+                return false;
+            }
+            r->key = r->key == KEY_UNKNOWN ? r->key : 0; /* it is free already */
+            drop_returned(e, g, r);
+            *moved = true;
+            continue;
+        }
         if (!read_one(e, g, b, r->seq, m, &gone)) {
             if (!gone || !settle_hole(e, g, r->seq, r->seq)) {
                 return false;
@@ -239,8 +262,12 @@ static bool take_returned(struct engine *e, struct group *g, struct batch *b, ui
 /* Settle what is not for this group, or not there; false: not possible now. */
 static bool skip(struct engine *e, struct group *g, uint64_t seq, bool *moved)
 {
-    *moved = true;
-    return settle_hole(e, g, seq, seq);
+    bool done = settle_hole(e, g, seq, seq);
+    if (done && g->keys) {
+        keys_drop(e, g, seq, seq); /* it may be the one that its key waits for */
+    }
+    *moved |= done;
+    return done;
 }
 
 static bool take_lane(struct engine *e, struct group *g, struct batch *b, uint32_t max, uint8_t priority, bool *moved)
@@ -252,6 +279,7 @@ static bool take_lane(struct engine *e, struct group *g, struct batch *b, uint32
         uint32_t key;
         bool gone;
         if (has_expired(g->queue, seq)) { /* about to go */
+            e->scan_budget--;
             continue;
         }
         if (!read_one(e, g, b, seq, m, &gone)) {
@@ -297,12 +325,14 @@ static bool take_turns(struct engine *e, struct group *g, struct batch *b, uint3
             if (!gone || !skip(e, g, seq, moved)) {
                 return false;
             }
-            keys_drop(e, g, seq, seq);
             continue;
         }
-        enum look look = fits(b, m->padded_len) ? look_at(e, g, m, &key) : LOOK_NO_MEMORY;
-        if (look == LOOK_EXPIRED) {
-            continue; /* it is among the expired now */
+        if (!fits(b, m->padded_len)) {
+            return false;
+        }
+        enum look look = look_at(e, g, m, &key);
+        if (look == LOOK_EXPIRED || (look == LOOK_FILTERED && skip(e, g, seq, moved))) {
+            continue; /* it is among the expired now, or the filter came after it was parked */
         }
         if (look != LOOK_GO) {
             return false;
@@ -361,7 +391,10 @@ static uint64_t pick_fresh(struct engine *e, struct group *g, struct batch *b, u
             return seq;
         }
         if (has_expired(g->queue, seq)) {
-            seqset_add(&g->passed, seq, seq);
+            *stop = !seqset_add(&g->passed, seq, seq);
+            if (*stop) {
+                return seq;
+            }
             e->scan_budget -= e->scan_budget > 0;
             continue;
         }

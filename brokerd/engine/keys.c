@@ -161,20 +161,38 @@ static bool may_go(const struct group *g, const struct key_state *s, uint64_t se
     return first == seq || (first == UINT64_MAX && !s->out);
 }
 
+static struct key_state *state_find(const struct group *g, const struct record_view *view)
+{
+    struct key_state *s = NULL;
+    if (g->keys) {
+        HASH_FIND(hh, g->keys->by_bytes, view->key, view->head.key_len, s);
+    }
+    return s;
+}
+
+/* Its key does not matter, or not any more: then it was parked before the settings changed. */
+static enum key_fate take_without(struct group *g, const struct record_view *view, uint64_t seq)
+{
+    struct key_state *s = state_find(g, view);
+    if (s) {
+        unpark(g->keys, s, seq, seq);
+        s->holder = s->holder == seq && !s->out ? 0 : s->holder; /* it waited in a lane */
+        state_settle(g, s);
+    }
+    return KEY_FREE;
+}
+
 enum key_fate key_take(struct group *g, const struct record_view *view, uint64_t seq, uint32_t *key)
 {
     *key = 0;
-    if (!view->head.key_len || !keys_matter(g->queue)) {
+    if (!view->head.key_len) {
         return KEY_FREE;
     }
-    if (!is_ordered(g) && is_special(g->queue, seq)) { /* taking turns is for those that have no priority */
-        return KEY_FREE;
+    if (!keys_matter(g->queue) || (!is_ordered(g) && is_special(g->queue, seq))) {
+        return take_without(g, view, seq); /* taking turns is for those that have no priority */
     }
     struct keys *k = keys_of(g);
-    struct key_state *s = NULL;
-    if (k) {
-        HASH_FIND(hh, k->by_bytes, view->key, view->head.key_len, s);
-    }
+    struct key_state *s = state_find(g, view);
     if (s && !may_go(g, s, seq)) {
         return park(g, s, seq);
     }
@@ -265,6 +283,22 @@ void keys_drop(struct engine *e, struct group *g, uint64_t first, uint64_t last)
         state_settle(g, s);
     }
     group_wake(e, g);
+}
+
+void keys_unpark_from(struct group *g, uint64_t from)
+{
+    const struct specials *special = g->queue->specials;
+    struct key_state *s, *next;
+    HASH_ITER(hh, g->keys->by_bytes, s, next)
+    {
+        for (uint64_t seq = seqset_next(&s->parked, from); seq != UINT64_MAX; seq = seqset_next(&s->parked, seq + 1)) {
+            if (!special || !seqset_has(&special->all, seq)) {
+                unpark(g->keys, s, seq, seq);
+                seqset_remove(&g->passed, seq, seq);
+            }
+        }
+        state_settle(g, s);
+    }
 }
 
 void keys_free(struct group *g)

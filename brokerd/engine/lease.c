@@ -85,8 +85,10 @@ bool entries_return(struct engine *e, struct lease_block *b, uint64_t bits, uint
     struct group *g = b->group;
     for (uint64_t left = bits & b->live; left; left &= left - 1) {
         uint32_t i = (uint32_t)__builtin_ctzll(left);
-        if (!(comeback == COMEBACK_REJECT ? message_reject(e, g, &b->entries[i])
-                                          : message_came_back(e, g, &b->entries[i], due_wall_ms))) {
+        const struct lease_entry *entry = &b->entries[i];
+        uint64_t due =
+            comeback == COMEBACK_NACKED && !due_wall_ms ? backoff_due(e, g, entry->seq, entry->attempts) : due_wall_ms;
+        if (!(comeback == COMEBACK_REJECT ? message_reject(e, g, entry) : message_came_back(e, g, entry, due))) {
             return false;
         }
         b->live &= ~(1ull << i);

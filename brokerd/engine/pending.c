@@ -74,7 +74,7 @@ static void make_visible(struct engine *e, struct queue *q, uint64_t last_seq)
         specials_visible(e, q, from, last_seq);
     }
     if (!seqset_empty(&q->expired)) {
-        expiring_wake(e, q);
+        expiring_wake(e, q, from);
     }
     struct group *g;
     LIST_FOREACH(g, &q->groups, of_queue)

@@ -8,8 +8,6 @@
 
 #include "engine_internal.h"
 
-#define FAR_MS (100ull * 366 * 86400000) /* how far ahead a time may lie */
-
 /* ---- what a message sets off --------------------------------------------------------------------------------------- */
 
 uint64_t message_expires_at(const struct queue *q, const struct record_view *view)

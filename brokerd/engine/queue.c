@@ -42,6 +42,7 @@ struct queue *queue_add(struct engine *e, uint32_t id, struct name name)
     settings_default(e, &q->settings);
     seqset_init(&q->gone);
     seqset_init(&q->expired);
+    seqset_init(&q->ended);
     LIST_INIT(&q->bindings);
     LIST_INIT(&q->groups);
     HASH_ADD(by_id, e->by_id, id, sizeof q->id, q);
@@ -84,6 +85,7 @@ void queue_remove(struct engine *e, struct queue *q)
     heap_remove(&e->unused, &q->unused);
     seqset_release(&q->gone);
     seqset_release(&q->expired);
+    seqset_release(&q->ended);
     settings_release(&q->settings);
     e->sorted_stale = true;
     e->stats.queues--;
@@ -378,6 +380,7 @@ static void remove_from_all(struct engine *e, struct queue *q, uint64_t first, u
     }
     specials_forget(e, q, first, last);
     seqset_remove(&q->expired, first, last);
+    seqset_remove(&q->ended, first, last);
 }
 
 void queue_apply_purge(struct engine *e, struct queue *q, uint64_t last)
@@ -411,6 +414,7 @@ void queue_apply_trim(struct engine *e, struct queue *q, uint64_t last)
     }
     specials_forget(e, q, 1, last);
     seqset_remove(&q->expired, 1, last);
+    seqset_remove(&q->ended, 1, last);
 }
 
 /* Log retention lets single messages go: remembered, for its rule does not say so. */
@@ -439,17 +443,20 @@ void queue_apply_expire_range(struct engine *e, struct queue *q, uint64_t first,
             if (group_holds(g, seq)) {
                 held = true;
             } else if (!group_has_settled(g, seq)) {
+                bool waits_for_key = g->keys && (seqset_has(&g->passed, seq) || lanes_have(g, seq));
                 group_settle(e, g, seq, seq);
-                keys_drop(e, g, seq, seq);
+                if (waits_for_key) {
+                    keys_drop(e, g, seq, seq);
+                }
             }
         }
-        if (held) { /* gone for that group when it comes back */
-            seqset_add(&q->expired, seq, seq);
-            continue;
-        }
         log_gone(e, q, seq, seq);
-        specials_forget(e, q, seq, seq);
         seqset_remove(&q->expired, seq, seq);
+        if (held) { /* gone for that group when it comes back */
+            seqset_add(&q->ended, seq, seq);
+        } else {
+            specials_forget(e, q, seq, seq);
+        }
     }
 }
 

@@ -204,7 +204,8 @@ static broker_error replay_lease(struct engine *e, struct group *g, const uint8_
         if (s && seqset_has(&s->waiting, seq)) {
             specials_due(e, g->queue, seq);
         }
-        if (seq >= g->cursor && !is_special(g->queue, seq)) { /* the cursor had gone further: nothing told of it so far */
+        if (seq >= g->cursor &&
+            !is_special(g->queue, seq)) { /* the cursor had gone further: nothing told of it so far */
             error = replay_fresh(g, seq, seq, text);
         }
         seqset_remove(&g->passed, seq, seq);
@@ -384,10 +385,10 @@ broker_error engine_replay(struct engine *e, const uint8_t *record, const char *
 static bool come_back(struct engine *e, struct group *g, uint64_t seq, const struct replay_entry *r)
 {
     struct lease_entry entry = {.seq = seq, .attempts = r ? r->attempts : 1, .key = KEY_UNKNOWN};
-    if (r && r->due_wall_ms) { /* a nack said when */
-        return group_return(e, g, &entry, r->due_wall_ms);
+    if (r && r->rejected) {
+        return message_reject(e, g, &entry);
     }
-    return r && r->rejected ? message_reject(e, g, &entry) : message_came_back(e, g, &entry, 0);
+    return message_came_back(e, g, &entry, r ? r->due_wall_ms : 0); /* a nack said when */
 }
 
 /* What was handed out before the stop and not settled: plain messages below the cursor that it did not pass over ... */
@@ -414,6 +415,9 @@ static bool return_plain(struct engine *e, struct group *g)
 /* ... and specials that the log told of. The others, and what was passed over, wait in the lanes. */
 static void return_unsettled(struct engine *e, struct group *g)
 {
+    if (!return_plain(e, g)) {
+        seqset_remove(&g->passed, g->cursor, UINT64_MAX); /* the cursor comes to them */
+    }
     specials_fill(g);
     struct replay_entry *r, *next;
     HASH_ITER(hh, g->replay, r, next)
@@ -423,12 +427,6 @@ static void return_unsettled(struct engine *e, struct group *g)
             if (!come_back(e, g, r->seq, r)) {
                 lane_add(g, specials_priority(g->queue, r->seq), r->seq); /* no memory: its attempts are forgotten */
             }
-        }
-    }
-    return_plain(e, g);
-    for (uint64_t seq = seqset_next(&g->passed, 1); seq < g->cursor; seq = seqset_next(&g->passed, seq + 1)) {
-        if (!is_special(g->queue, seq)) {
-            lane_add(g, 0, seq);
         }
     }
     replay_free(g);
@@ -450,7 +448,7 @@ void engine_recovered(struct engine *e, struct now now, uint32_t epoch)
             return_unsettled(e, g);
         }
         if (!seqset_empty(&q->expired)) {
-            expiring_wake(e, q);
+            expiring_wake(e, q, 1);
         }
         queue_arm_trim(e, q, now.mono.ms);
         unused_arm(e, q);

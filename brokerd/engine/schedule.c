@@ -74,7 +74,9 @@ static int64_t jump_to(const struct schedule *s, struct now now)
 static void look_at_clock(struct engine *e)
 {
     struct schedule *s = e->schedule;
-    s->shift_ms += jump_to(s, e->now);
+    int64_t jump = jump_to(s, e->now);
+    s->shift_ms += jump;
+    s->jumped |= jump != 0;
     s->clock = e->now;
     s->clock_known = true;
 }

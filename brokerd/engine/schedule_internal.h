@@ -74,6 +74,8 @@ struct schedule_spill { /* being replayed: its runs count once the last block is
     uint64_t first_seq;
     struct schedule_mark *marks;
     uint32_t blocks, seen, cap;
+    struct schedule_entry *entries; /* of a spill made after a jump of the clock: what its blocks hold */
+    size_t entry_count;
 };
 
 struct schedule {
@@ -90,6 +92,7 @@ struct schedule {
     int64_t shift_ms;                       /* all jumps of the clock so far: wall - steady */
     struct now clock;                       /* of the last look at it */
     bool clock_known;
+    bool jumped; /* the clock, since the start */
 };
 
 /* ---- schedule.c ---- */
@@ -106,6 +109,8 @@ void schedule_memory_order(struct schedule_memory *m); /* loose no more */
 /* Bring those that come last by schedule_compare to the end: `n` of them, and any equal to the first of these. Returns where
    they begin. The memory is loose then. */
 size_t schedule_memory_split(struct schedule_memory *m, size_t n);
+/* Those that are among entries[0..n) too; these get sorted. */
+void schedule_memory_drop_these(struct schedule_memory *m, struct schedule_entry *entries, size_t n);
 void schedule_memory_drop_from(struct schedule_memory *m, const struct schedule_entry *cut); /* all not before cut */
 void schedule_memory_drop_unwanted(struct engine *e, size_t from); /* of entries[from] and up */
 

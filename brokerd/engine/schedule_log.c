@@ -2,10 +2,11 @@
  * The schedule in the log and in snapshots.
  *
  * A spill is appended as a whole: one or more runs, each sorted by time, in blocks. A block is a message of SCHEDULE_QUEUE;
- * its body, little-endian: u8 version 1, 3 bytes zero, u32 entries, u32 block number in the spill, u32 blocks in the spill,
+ * its body, little-endian: u8 version 1, u8 1 if the clock had jumped since the start, 2 bytes zero, u32 entries, u32 block number in the spill, u32 blocks in the spill,
  * u32 number of its run in the spill; the spill's cut: u32 kind, u64 at, u64 seq, u32 queue; u32 zero; then the entries: u64
  * at (Unix ms), u64 seq, u32 queue, u32 kind (0 due, 1 expire). Everything in memory that does not come before the cut went
- * into the spill, or was not wanted any more: so replay takes it out of memory at the spill's last block.
+ * into the spill, or was not wanted any more: so replay takes it out of memory at the spill's last block. After a jump of the
+ * clock the order in memory was not that of the recorded times: then replay takes out what the blocks hold.
  *
  * Snapshot: u32 version 1, u32 zero, u64 next seq, u64 entries in memory, u64 runs; the entries, as above; the runs, by seq:
  * u64 seq of the first block not used up, u32 blocks from there on, u32 entries of the first that are used up, u64 time of
@@ -112,6 +113,7 @@ static void put_block(struct engine *e, struct draft *d, uint32_t i, uint8_t *re
     uint8_t *body = record + RECORD_HEAD_BYTES;
     record_head_put(record, &head);
     body[0] = BLOCK_VERSION;
+    body[1] = e->schedule->shift_ms != 0 || e->schedule->jumped;
     put_u32(body + 4, count);
     put_u32(body + 8, i);
     put_u32(body + 12, d->blocks);
@@ -223,6 +225,7 @@ void schedule_spill_abandon(struct engine *e)
         e->ops->dead(e->store, SCHEDULE_QUEUE, spill->first_seq, spill->first_seq + spill->seen - 1);
     }
     free(spill->marks);
+    free(spill->entries);
     *spill = (struct schedule_spill){0};
 }
 
@@ -239,10 +242,34 @@ static broker_error spill_complete(struct engine *e, const uint8_t *body)
         return BROKER_NO_MEMORY;
     }
     schedule_runs_adopt(s, &made);
+    if (body[1]) {
+        schedule_memory_drop_these(&s->memory, s->spill.entries, s->spill.entry_count);
+    } else {
+        schedule_memory_drop_from(&s->memory, &cut);
+    }
     s->spill.seen = 0;
     schedule_spill_abandon(e);
-    schedule_memory_drop_from(&s->memory, &cut);
     return BROKER_OK;
+}
+
+/* false: no memory */
+static bool remember_entries(struct schedule_spill *spill, const uint8_t *body)
+{
+    uint32_t count = body[1] ? get_u32(body + 4) : 0;
+    if (!count) {
+        return true;
+    }
+    struct schedule_entry *entries = realloc(spill->entries, (spill->entry_count + count) * sizeof *entries);
+    if (!entries) {
+        return false;
+    }
+    spill->entries = entries;
+    for (uint32_t i = 0; i < count; i++) {
+        struct schedule_entry *entry = &entries[spill->entry_count++];
+        *entry = schedule_entry_get(body + SCHEDULE_BLOCK_HEAD_BYTES + (size_t)i * SCHEDULE_ENTRY_BYTES);
+        entry->steady_ms = schedule_steady(entry->at_ms, 0);
+    }
+    return true;
 }
 
 broker_error schedule_replay(struct engine *e, const uint8_t *record, const char **text)
@@ -276,6 +303,10 @@ broker_error schedule_replay(struct engine *e, const uint8_t *record, const char
         }
         spill->marks = marks;
         spill->cap = cap;
+    }
+    if (!remember_entries(spill, view.body)) {
+        *text = "out of memory";
+        return BROKER_NO_MEMORY;
     }
     spill->marks[spill->seen++] =
         (struct schedule_mark){.first_ms = get_u64(view.body + SCHEDULE_BLOCK_HEAD_BYTES), .run = run};

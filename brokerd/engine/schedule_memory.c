@@ -187,6 +187,24 @@ void schedule_memory_drop_from(struct schedule_memory *m, const struct schedule_
     m->len = kept;
 }
 
+static int compare_for_sort(const void *a, const void *b)
+{
+    return schedule_compare(a, b);
+}
+
+void schedule_memory_drop_these(struct schedule_memory *m, struct schedule_entry *entries, size_t n)
+{
+    size_t kept = 0;
+    qsort(entries, n, sizeof *entries, compare_for_sort);
+    for (size_t i = 0; i < m->len; i++) {
+        if (!bsearch(&m->entries[i], entries, n, sizeof *entries, compare_for_sort)) {
+            m->entries[kept++] = m->entries[i];
+        }
+    }
+    m->loose |= kept != m->len;
+    m->len = kept;
+}
+
 void schedule_memory_drop_unwanted(struct engine *e, size_t from)
 {
     struct schedule_memory *m = &e->schedule->memory;

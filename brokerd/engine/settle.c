@@ -116,7 +116,7 @@ static void apply_taken(struct settling *s)
             entries_end(e, b, s->taken[i].bits);
         } else if (!entries_return(e, b, s->taken[i].bits,
                                    s->c->u.settle.delay_ms ? e->now.wall.ms + s->c->u.settle.delay_ms : 0,
-                                   s->c->u.settle.dead_letter ? COMEBACK_REJECT : COMEBACK_RETURN)) {
+                                   s->c->u.settle.dead_letter ? COMEBACK_REJECT : COMEBACK_NACKED)) {
             heap_set(&e->lease_timers, &b->timer, e->now.mono.ms + RETRY_MS); /* then it returns as expired */
         }
     }

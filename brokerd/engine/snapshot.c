@@ -4,12 +4,12 @@
  *
  * Snapshot, little-endian: u32 version, u32 next queue id, u32 queues, u32 producers; then the queues, the producers, the schedule.
  * A queue: u32 id, u32 body length, body as in RECORD_QUEUE, u64 next seq, u64 trimmed, u32 next group id, u32 groups, seqset gone,
- * seqset expired, specials (specials.c), bindings (topics.c), message ids (dedup.c), the groups;
+ * seqset expired, seqset ended, specials (specials.c), bindings (topics.c), message ids (dedup.c), the groups;
  * a group: u32 id, u32 name length, u64 floor, u64 cursor, u32 n, u32 zero, name, seqset settled, seqset passed, u64 filtered from, u32 length of
  * its settings, settings, then n * (u64 seq, u64 due_ms, u32 attempt, u32 RETURN_… flags) for messages that were handed out more than once, wait for
  * their time, or are specials;
  * a producer: u64 producer, u32 queue, u32 holes, u64 last number, PRODUCER_RUNS * (u64 number, u64 seq, u64 count), holes * (u64 first, u64 last).
- * Version 1 had neither expired, specials, bindings, ids, passed, filter, settings, nor the schedule.
+ * Version 1 had neither expired, ended, specials, bindings, ids, passed, filter, settings, nor the schedule.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -125,7 +125,7 @@ static bool save_queue(const struct queue *q, struct buf *out)
     put_u32(out->bytes + len_at, (uint32_t)(out->len - len_at - 4));
     if (!buf_put_u64(out, q->next_seq) || !buf_put_u64(out, q->trimmed) || !buf_put_u32(out, q->next_group_id) ||
         !buf_put_u32(out, q->group_count) || !seqset_save(&q->gone, out) || !seqset_save(&q->expired, out) ||
-        !specials_save(q, out) || !bindings_save(q, out) || !dedup_save(q, out)) {
+        !seqset_save(&q->ended, out) || !specials_save(q, out) || !bindings_save(q, out) || !dedup_save(q, out)) {
         return false;
     }
     const struct group *g;
@@ -241,10 +241,11 @@ static bool load_group_more(struct engine *e, struct group *g, struct reader *r)
 
 static bool load_queue_more(struct engine *e, struct queue *q, struct reader *r)
 {
-    if (!reader_seqset(r, &q->expired) || !specials_load(e, q, r) || !bindings_load(e, q, r) || !dedup_load(e, q, r)) {
+    if (!reader_seqset(r, &q->expired) || !reader_seqset(r, &q->ended) || !specials_load(e, q, r) ||
+        !bindings_load(e, q, r) || !dedup_load(e, q, r)) {
         return reader_refuse(r, BROKER_MALFORMED, "a queue's times, bindings or message ids are malformed");
     }
-    if (!seqset_empty(&q->expired) && q->expired.most >= q->next_seq) {
+    if (q->expired.most >= q->next_seq || q->ended.most >= q->next_seq) {
         return reader_refuse(r, BROKER_MALFORMED, "a queue's expired messages are outside it");
     }
     return true;

@@ -8,6 +8,8 @@
 
 #include "engine_internal.h"
 
+enum { PRUNE_EVERY = 1024 /* specials noted */ };
+
 bool message_is_special(const struct record_view *view)
 {
     return view->head.priority || view->due_ms > view->head.time_ms;
@@ -45,10 +47,37 @@ static struct specials *specials_of(struct queue *q)
     return q->specials;
 }
 
+/* What every group has behind it need not be known as special any more. */
+static void specials_prune(struct engine *e, struct queue *q)
+{
+    if (!q->specials) {
+        return;
+    }
+    uint64_t floor = q->next_seq - 1;
+    struct group *g;
+    LIST_FOREACH(g, &q->groups, of_queue)
+    {
+        floor = g->floor < floor ? g->floor : floor;
+    }
+    if (q->settings.retention == BROKER_RETENTION_LOG && floor > q->trimmed) {
+        floor = q->trimmed; /* a group may go back there */
+    }
+    struct specials *s = q->specials;
+    e->stats.scheduled -= seqset_empty(&s->waiting) ? 0 : seqset_count(&s->waiting, 1, floor);
+    seqset_drop_to(&s->all, floor);
+    seqset_drop_to(&s->waiting, floor);
+    for (int p = 1; p < PRIORITIES; p++) {
+        seqset_drop_to(&s->by_priority[p], floor);
+    }
+}
+
 bool specials_note(struct engine *e, struct queue *q, const struct record_view *view, uint64_t seq)
 {
     struct specials *s = specials_of(q);
     uint8_t priority = view->head.priority;
+    if (s && s->all.adds % PRUNE_EVERY == PRUNE_EVERY - 1) {
+        specials_prune(e, q);
+    }
     if (!s || !seqset_add(&s->all, seq, seq)) {
         return false;
     }
@@ -62,6 +91,13 @@ bool specials_note(struct engine *e, struct queue *q, const struct record_view *
     }
     e->stats.scheduled += waits;
     return true;
+}
+
+static struct rescheduled *rescheduled_find(const struct specials *s, uint64_t seq)
+{
+    struct rescheduled *r;
+    HASH_FIND(hh, s->rescheduled, &seq, sizeof seq, r);
+    return r;
 }
 
 static void rescheduled_forget(struct specials *s, struct rescheduled *r)
@@ -83,6 +119,12 @@ void specials_forget(struct engine *e, struct queue *q, uint64_t first, uint64_t
         seqset_remove(&s->by_priority[p], first, last);
     }
     struct rescheduled *r, *next;
+    if (first == last) {
+        if ((r = rescheduled_find(s, first))) {
+            rescheduled_forget(s, r);
+        }
+        return;
+    }
     HASH_ITER(hh, s->rescheduled, r, next)
     {
         if (r->seq >= first && r->seq <= last) {
@@ -109,28 +151,6 @@ void specials_free(struct queue *q)
     }
     free(s);
     q->specials = NULL;
-}
-
-/* What every group has behind it need not be known as special any more. */
-void specials_prune(struct queue *q)
-{
-    if (!q->specials) {
-        return;
-    }
-    uint64_t floor = q->next_seq - 1;
-    struct group *g;
-    LIST_FOREACH(g, &q->groups, of_queue)
-    {
-        floor = g->floor < floor ? g->floor : floor;
-    }
-    if (q->settings.retention == BROKER_RETENTION_LOG && floor > q->trimmed) {
-        floor = q->trimmed; /* a group may go back there */
-    }
-    seqset_drop_to(&q->specials->all, floor);
-    seqset_drop_to(&q->specials->waiting, floor);
-    for (int p = 1; p < PRIORITIES; p++) {
-        seqset_drop_to(&q->specials->by_priority[p], floor);
-    }
 }
 
 /* ---- lanes --------------------------------------------------------------------------------------------------------- */
@@ -204,48 +224,75 @@ void specials_visible(struct engine *e, struct queue *q, uint64_t from, uint64_t
     }
 }
 
-/* Lane p becomes `from` without what waits, is settled, cannot be seen yet, or was handed out. */
+/* Lane p gets `from` without what waits, is settled, or cannot be seen yet. */
 static bool fill_lane(struct group *g, int p, const struct seqset *from)
 {
     struct seqset *lane = &g->lanes->ready[p];
     if (!seqset_add_all(lane, from)) {
         return false;
     }
-    seqset_remove_all(lane, &g->queue->specials->waiting);
+    if (g->queue->specials) {
+        seqset_remove_all(lane, &g->queue->specials->waiting);
+    }
     seqset_remove_all(lane, &g->settled);
     seqset_drop_to(lane, g->floor);
     seqset_remove(lane, g->queue->visible + 1, UINT64_MAX);
     return true;
 }
 
+static void take_out_returned(struct group *g, const struct heap *h)
+{
+    for (size_t i = 0; i < h->len; i++) {
+        uint64_t seq = container_of(h->nodes[i], struct returned, node)->seq;
+        lane_remove(g, seq, seq);
+    }
+}
+
+/* What is handed out, came back or dies is no lane's. None of it is there at a start or after a move; at a refill it is. */
+static void take_out_held(struct group *g)
+{
+    const struct lease_block *b;
+    const struct dying *d;
+    TAILQ_FOREACH(b, &g->blocks, of_group)
+    {
+        for (uint64_t left = b->live; left; left &= left - 1) {
+            uint64_t seq = b->entries[__builtin_ctzll(left)].seq;
+            lane_remove(g, seq, seq);
+        }
+    }
+    TAILQ_FOREACH(d, &g->dying, link)
+    {
+        lane_remove(g, d->seq, d->seq);
+    }
+    take_out_returned(g, &g->ready);
+    take_out_returned(g, &g->delayed);
+}
+
 bool specials_fill(struct group *g)
 {
     struct specials *s = g->queue->specials;
+    bool special = s && !seqset_empty(&s->all);
     lanes_free(g);
     g->refill = false;
-    if (!s || seqset_empty(&s->all)) {
+    if (!special && seqset_empty(&g->passed)) {
         return true;
     }
     g->lanes = calloc(1, sizeof *g->lanes);
-    bool ok = g->lanes && fill_lane(g, 0, &s->all);
-    for (int p = 1; ok && p < PRIORITIES; p++) {
+    bool ok = g->lanes && fill_lane(g, 0, &g->passed) && (!special || fill_lane(g, 0, &s->all));
+    for (int p = 1; ok && special && p < PRIORITIES; p++) {
         if (!seqset_empty(&s->by_priority[p])) {
             seqset_remove_all(&g->lanes->ready[0], &s->by_priority[p]);
             ok = fill_lane(g, p, &s->by_priority[p]);
         }
+    }
+    if (ok) {
+        take_out_held(g);
     }
     g->refill = !ok;
     return ok;
 }
 
 /* ---- times ----------------------------------------------------------------------------------------------------------- */
-
-static struct rescheduled *rescheduled_find(const struct specials *s, uint64_t seq)
-{
-    struct rescheduled *r;
-    HASH_FIND(hh, s->rescheduled, &seq, sizeof seq, r);
-    return r;
-}
 
 static bool is_wanted(const struct queue *q, uint64_t seq)
 {
@@ -290,12 +337,14 @@ void specials_due(struct engine *e, struct queue *q, uint64_t seq)
 
 void message_expired(struct engine *e, struct queue *q, uint64_t seq)
 {
+    if (seqset_has(&q->ended, seq)) { /* it was before the start */
+        return;
+    }
     if (!seqset_add(&q->expired, seq, seq)) {
         schedule_add(e, SCHEDULE_EXPIRE, q->id, seq, e->now.wall.ms + 1000); /* no memory: later */
         return;
     }
-    q->expire_at = seq < q->expire_at ? seq : q->expire_at;
-    expiring_wake(e, q);
+    expiring_wake(e, q, seq);
 }
 
 void schedule_fired(struct engine *e, enum schedule_kind kind, uint32_t queue, uint64_t seq, uint64_t at_wall_ms)
@@ -343,8 +392,13 @@ void reschedule(struct engine *e, const struct command *c)
                     (unsigned long long)seq, q->name);
         return;
     }
-    uint64_t due = c->u.reschedule.due_ms + (c->u.reschedule.is_delay ? e->now.wall.ms : 0);
-    due = due > e->now.wall.ms ? due : e->now.wall.ms;
+    uint64_t now = e->now.wall.ms, due = c->u.reschedule.due_ms + (c->u.reschedule.is_delay ? now : 0);
+    if (c->u.reschedule.due_ms > FAR_MS + (c->u.reschedule.is_delay ? 0 : now)) {
+        engine_fail(e, c, BROKER_INVALID_ARGUMENT, 0, "a message cannot wait for %llu: at most 100 years from now",
+                    (unsigned long long)c->u.reschedule.due_ms);
+        return;
+    }
+    due = due > now ? due : now;
     uint8_t body[8];
     put_u64(body, due);
     broker_error error = pending_reserve(&e->synced) ? engine_append(e, RECORD_RESCHEDULE, q->id, seq, body,

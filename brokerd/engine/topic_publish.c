@@ -9,10 +9,27 @@ struct routing {
     const struct command *c;
     uint32_t record; /* index of the current one */
     size_t result_count;
-    uint64_t index;         /* batch of the last one stored; 0: none */
-    struct queue **targets; /* of the current one */
+    uint64_t index;                       /* batch of the last one stored; 0: none */
+    uint64_t synced_index, written_index; /* what the answer waits for */
+    struct queue **targets;               /* of the current one */
     uint32_t target_cap;
 };
+
+/* Room for one more result, so that what was stored is never without one. */
+static bool reserve_result(struct routing *r)
+{
+    struct engine *e = r->e;
+    if (r->result_count < e->result_cap) {
+        return true;
+    }
+    size_t cap = e->result_cap ? e->result_cap * 2 : 16;
+    struct publish_result *results = realloc(e->results, cap * sizeof *results);
+    if (results) {
+        e->results = results;
+        e->result_cap = cap;
+    }
+    return results != NULL;
+}
 
 static bool note(struct routing *r, broker_error error, uint64_t queues, bool duplicate, uint32_t retry_ms)
 {
@@ -24,14 +41,8 @@ static bool note(struct routing *r, broker_error error, uint64_t queues, bool du
             return true;
         }
     }
-    if (r->result_count == e->result_cap) {
-        size_t cap = e->result_cap ? e->result_cap * 2 : 16;
-        struct publish_result *results = realloc(e->results, cap * sizeof *results);
-        if (!results) {
-            return false;
-        }
-        e->results = results;
-        e->result_cap = cap;
+    if (!reserve_result(r)) {
+        return false;
     }
     e->results[r->result_count++] = (struct publish_result){.first_seq = queues,
                                                             .first_index = r->record,
@@ -79,6 +90,11 @@ broker_error route_message(struct engine *e, const struct record_view *view, str
 /* The places become visible together with what was published to their queues before. */
 static void await_places(struct routing *r, const struct arrivals *a, enum durability durability)
 {
+    if (durability == DURABILITY_SYNCED) {
+        r->synced_index = r->index;
+    } else {
+        r->written_index = r->index;
+    }
     for (uint32_t i = 0; i < a->count; i++) {
         publish_await(r->e, a->places[i].queue, a->places[i].seq, durability, r->index);
     }
@@ -128,6 +144,10 @@ static bool route_record(struct routing *r, uint8_t *record, broker_error *error
     struct record_view view;
     uint32_t count, bound;
     record_view_get(record, UINT32_MAX, &view); /* sound: checked before */
+    if (!reserve_result(r)) {
+        *error = BROKER_NO_MEMORY;
+        return false;
+    }
     struct producer *p = view.producer ? producer_find(e, 0, view.producer) : NULL;
     if (view.producer && !p) {
         p = producer_make(e, 0, view.producer); /* no memory: stored without protection */
@@ -186,8 +206,11 @@ void publish_by_topic(struct engine *e, const struct command *c)
         engine_append_failed(e, c, BROKER_NO_MEMORY);
         return;
     }
-    struct pending p = {
-        .token = c->token, .type = COMMAND_PUBLISH, .index = r.index, .result_count = (uint32_t)r.result_count};
+    struct pending p = {.token = c->token,
+                        .type = COMMAND_PUBLISH,
+                        .index = r.synced_index,
+                        .written_index = r.written_index,
+                        .result_count = (uint32_t)r.result_count};
     if (r.result_count == 1) {
         p.u.one = e->results[0];
     } else {

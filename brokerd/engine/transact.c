@@ -243,7 +243,7 @@ static bool apply_settle(struct transaction *t, const struct transact_part *p, s
         e->stats.acked += (uint64_t)__builtin_popcountll(bits);
         entries_end(e, b, bits);
     } else if (!entries_return(e, b, bits, p->delay_ms ? e->now.wall.ms + p->delay_ms : 0,
-                               p->dead_letter ? COMEBACK_REJECT : COMEBACK_RETURN)) {
+                               p->dead_letter ? COMEBACK_REJECT : COMEBACK_NACKED)) {
         heap_set(&e->lease_timers, &b->timer, e->now.mono.ms + 100); /* no memory: then it returns as expired */
     }
     return true;
@@ -307,10 +307,13 @@ static void answer_known(struct transaction *t)
 
 static void commit(struct transaction *t)
 {
+    static const uint8_t nothing[8];
     uint64_t index;
     struct visible_mark *marks = calloc(t->arrivals.count + 1, sizeof *marks);
-    broker_error error = marks ? arrivals_commit(&t->arrivals, DURABILITY_SYNCED, &index)
-                               : (arrivals_undo(&t->arrivals), BROKER_NO_MEMORY);
+    bool some = marks && (t->arrivals.item_count || /* all known already, or for nobody: a barrier, as for a retry */
+                          arrivals_add_record(&t->arrivals, RECORD_SETTLE, 0, nothing, sizeof nothing));
+    broker_error error = some ? arrivals_commit(&t->arrivals, DURABILITY_SYNCED, &index)
+                              : (arrivals_undo(&t->arrivals), BROKER_NO_MEMORY);
     if (error) {
         free(marks);
         engine_append_failed(t->e, t->c, error);

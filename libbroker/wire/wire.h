@@ -127,7 +127,7 @@ enum frame_type {
 
 enum {
     FRAME_FLAG_SYNC_SHIFT = 0, /* PUBLISH, TRANSACT: broker_sync in the low two bits */
-    FRAME_FLAG_SYNC_MASK = 0x03,
+    FRAME_FLAG_SYNC_MASK = 3,
     FRAME_FLAG_UNROUTABLE_OK =
         0x04 /* PUBLISH, TRANSACT: a message that no queue is bound for is dropped, without an error */
 };

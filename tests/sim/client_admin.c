@@ -260,6 +260,10 @@ static void send_scan(struct history *h, struct op *op, struct command *c)
     struct model *m = model_of(h);
     broker_header header;
     op->conn = CONN_ADMIN;
+    model_trace(m, "scan %d, state %d, %llu..%llu, pattern %s, key %s, header %s, at most %u", op->u.scan.action,
+                op->u.scan.state, (unsigned long long)op->u.scan.from, (unsigned long long)op->u.scan.to,
+                model_pattern(op->u.scan.choice.pattern), model_key(op->u.scan.choice.key),
+                model_header(op->u.scan.choice.header), op->u.scan.max_messages);
     c->type = COMMAND_SCAN;
     c->queue = name_of(m->queues[op->queue].name);
     c->u.scan.action = op->u.scan.action;

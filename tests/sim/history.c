@@ -19,8 +19,6 @@ static void choose_features(struct history *h)
         if (!none && rng_percent(rng, 25))
             *all[i] = (uint32_t)percent;
     }
-    if (getenv("SIM_NO_CLOCK"))
-        h->use.clock = 0;
     h->idempotence &= h->use.retry == 0; /* the jitter of a backoff hangs on the number of the start */
     if (h->use.delay == 0)
         h->use.reschedule = 0;
@@ -228,7 +226,7 @@ static void pass_some_time(struct history *h)
     world_pass_time(&h->world, what < 60   ? rng_below(rng, 20)
                                : what < 95 ? rng_below(rng, 1000)
                                            : rng_below(rng, 20000));
-    if (!getenv("SIM_NO_CLOCK") && rng_percent(rng, 1 + h->use.clock)) { /* somebody set the clock */
+    if (rng_percent(rng, 1 + h->use.clock)) { /* somebody set the clock */
         uint64_t far = rng_percent(rng, 50) ? 3600000 : 5000;
         h->world.now.wall.ms += rng_below(rng, far);
         if (h->use.clock) {

@@ -57,17 +57,17 @@ struct model_message {
     struct moment due, expire;
     struct moment due_before; /* what it was before a reschedule in batch due_index, which may get lost */
     uint64_t due_index;
-    uint64_t deleted_index; /* for every group, in this batch; 0: not */
-    uint64_t turn;          /* of the engine's in which its publish was confirmed; 0: not yet */
-    uint64_t body_hash;     /* a copy has the same */
-    bool routed;            /* its record names another place */
-    bool copied;            /* moved here: a dead letter or by a scan */
-    int64_t stored_mono_ms; /* when, by the monotonic clock */
-    bool was_due;           /* in an earlier life of the process: the clock went back since */
-    bool rescheduled;       /* its time was changed: it counts as delayed for good */
-    uint32_t dead_from;     /* a dead letter: its queue of origin + 1 */
-    uint64_t hash;          /* of the record, as appended */
-    uint64_t index;         /* batch; 0: recovered from disk */
+    uint64_t deleted_index;    /* for every group, in this batch; 0: not */
+    uint64_t turn;             /* of the engine's in which its publish was confirmed; 0: not yet */
+    uint64_t body_hash;        /* a copy has the same */
+    bool routed;               /* its record names another place */
+    bool copied;               /* moved here: a dead letter or by a scan */
+    int64_t stored_mono_ms;    /* when, by the monotonic clock */
+    bool was_due, was_expired; /* in an earlier life of the process: the clock went back since */
+    bool rescheduled;          /* its time was changed: it counts as delayed for good */
+    uint32_t dead_from;        /* a dead letter: its queue of origin + 1 */
+    uint64_t hash;             /* of the record, as appended */
+    uint64_t index;            /* batch; 0: recovered from disk */
     uint64_t time_ms;
     uint64_t bytes_before; /* of all messages before it */
     uint32_t padded;
@@ -219,7 +219,12 @@ struct held { /* a receipt that some consumer has seen, live or stale */
     uint32_t queue, incarnation, group;
 };
 
-#define MODEL_HELD 256u
+#define MODEL_HELD  256u
+#define MODEL_KNOWN 64u
+
+struct known { /* a publish that was called a copy by its id: it is one for good */
+    uint64_t producer, number;
+};
 
 struct atom_slot { /* settled by it */
     uint32_t queue, incarnation, group, moves;
@@ -242,6 +247,8 @@ struct model {
     struct held held[MODEL_HELD]; /* a ring of the last ones */
     uint64_t held_count;
     bool conn_held[CONNS_MAX];
+    struct known known[MODEL_KNOWN]; /* a ring of the last ones */
+    uint64_t known_count;
     struct op **ops; /* by correlation - 1; NULL once answered */
     uint32_t op_count, op_cap, first_open;
     struct op *current;     /* being submitted */
@@ -251,7 +258,9 @@ struct model {
     struct atom *atoms;     /* since the start of the process */
     uint32_t atom_count, atom_cap;
     uint64_t turn;                   /* counts the calls of the engine */
-    struct moment ticked;            /* its last tick; the one before counts for what reads took */
+    struct moment ticked;            /* its last tick */
+    struct moment rested;            /* when last nothing was under way any more */
+    bool times_are_read;             /* times are kept on disk, and may come late while they are read */
     uint64_t sure_index, last_index; /* after a start: batches up to here are there; none above this is */
     uint32_t starts_since;           /* the last look */
     uint64_t orders;
@@ -341,6 +350,7 @@ void reschedule_refused(struct model *m, struct op *op);
 /* ---- the order in which messages go out, and to whom (model_order.c) ------------------------------------------------- */
 
 bool message_is_plain(const struct model_message *msg);
+bool key_is_free(const struct model_queue *q, const struct model_group *g, uint64_t seq);
 void check_key(struct model *m, const struct model_queue *q, const struct model_group *g, uint64_t seq);
 void check_batch(struct model *m, const struct model_queue *q, const struct model_group *g, const struct delivery *d);
 void check_consumer(struct model *m, const struct subscription *s);

@@ -206,8 +206,10 @@ static void publish_applied(struct model *m, struct op *op)
             if (r->queue == k)
                 q->messages[r->seq - 1].asked = op->asked;
             for (uint64_t seq = q->count; r->queue == BY_TOPIC && seq > 0 && q->messages[seq - 1].index == r->index;
-                 seq--)
-                q->messages[seq - 1].asked = op->asked;
+                 seq--) {
+                if (q->messages[seq - 1].publish == r->publish)
+                    q->messages[seq - 1].asked = op->asked;
+            }
             if (r->queue == k || r->queue == BY_TOPIC)
                 check_not_overfull(m, q);
         }

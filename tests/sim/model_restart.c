@@ -74,7 +74,7 @@ void model_started(struct model *m, uint64_t index)
     m->last_index = index;
     m->sure_index = index + 1 < m->starts_since ? 0 : index + 1 - m->starts_since;
     m->turn++;
-    m->ticked = (struct moment){0};
+    m->ticked = m->rested = (struct moment){0};
     for (uint32_t i = 0; i < MODEL_QUEUES; i++)
         queue_touched(m, i);
 }
@@ -348,6 +348,7 @@ void model_check_drained(struct model *m)
             for (uint64_t seq = 1; q->groups[g].exists && seq <= q->count; seq++) {
                 const struct slot *s = &q->groups[g].slots[seq - 1];
                 bool may_wait = s->deliveries > 0 && m->clock_went_back; /* the time of a nack that was not confirmed */
+                may_wait |= m->clock_went_back && !key_is_free(q, &q->groups[g], seq);
                 if (s->state == SLOT_WANTED && !may_wait && moment_is_due(m, &q->messages[seq - 1].due) &&
                     moment_is_due(m, &s->due))
                     model_fail(m, "lost: %s/%s seq %" PRIu64 " of %" PRIu64 " was never delivered", q->name,

@@ -53,11 +53,18 @@ static bool scan_must_find(const struct model *m, const struct op *op, const str
     if (seq > op->u.scan.last || msg->turn == 0 || msg->turn >= op->u.scan.turn || !is_meant(op, q, seq) ||
         msg->maybe_gone || msg->rescheduled)
         return false;
-    if (op->u.scan.state == BROKER_SCAN_SCHEDULED && moment_is_due(m, &msg->due))
+    if (op->u.scan.state == BROKER_SCAN_SCHEDULED && (moment_is_due(m, &msg->due) || msg->was_due || is_held(q, seq)))
         return false;
     if (op->u.scan.state == BROKER_SCAN_AVAILABLE && msg->due.wall_ms != 0)
         return false;
     return message_is_alive(q, seq);
+}
+
+/* A message may be too large for where it is to go. */
+static bool may_not_fit(const struct model *m, const struct op *op)
+{
+    const struct model_queue *to = op->u.scan.target ? &m->queues[op->u.scan.target - 1] : NULL;
+    return to && (to->settings.max_bytes != 0 || to->altered);
 }
 
 static bool is_redriven(const struct op *op)
@@ -70,8 +77,10 @@ static void check_found(struct model *m, const struct op *op, const struct model
     uint64_t end = c->u.scan.next_seq ? c->u.scan.next_seq - 1 : q->count, must = 0, may = 0;
     bool changes = op->u.scan.action != SCAN_PEEK && op->u.scan.action != SCAN_COUNT;
     for (uint64_t seq = 1; seq <= end && seq <= q->count; seq++) {
-        bool skipped = op->u.scan.action != SCAN_DELETE && changes && (is_held(q, seq) || is_redriven(op));
+        bool skipped =
+            op->u.scan.action != SCAN_DELETE && changes && (is_held(q, seq) || is_redriven(op) || may_not_fit(m, op));
         if (scan_must_find(m, op, q, seq)) {
+            model_trace(m, "must find %s seq %" PRIu64, q->name, seq);
             must++;
             if (changes && !skipped)
                 model_fail(m, "scan: %s seq %" PRIu64 " was meant and is still there", q->name, seq);
@@ -94,6 +103,7 @@ static void check_peeked(struct model *m, const struct op *op, const struct mode
         model_fail(m, "peek: %u messages of %s for %" PRIu64, c->u.scan.count, q->name, c->u.scan.matched);
     for (uint32_t i = 0; i < c->u.scan.count && !model_failed(m); i++) {
         uint64_t seq = c->u.scan.messages[i].seq;
+        model_trace(m, "peeked %s seq %" PRIu64, q->name, seq);
         model_check_bytes(m, q, seq, c->u.scan.messages[i].record);
         if (model_failed(m))
             return;

@@ -71,13 +71,24 @@ static void routed_answered(struct model *m, struct op *op, struct op_record *r,
         model_fail(m, "publish by topic %s reached nobody, without an error", model_topic(r->traits.topic));
 }
 
+static bool is_known(const struct model *m, const struct op_record *r)
+{
+    for (uint32_t i = 0; r->number != 0 && i < MODEL_KNOWN; i++) {
+        if (m->known[i].producer == r->producer && m->known[i].number == r->number)
+            return true;
+    }
+    return false;
+}
+
 static void duplicate_answered(struct model *m, struct op *op, struct op_record *r, uint64_t seq)
 {
     struct model_queue *q = &m->queues[r->queue];
     uint64_t stored = stored_seq(q, r);
     m->duplicates++;
-    if (stored == 0 && id_perhaps_known(op, q, &r->traits, seq))
-        stored = seq;                                                /* not by its number, but by its id */
+    if (stored == 0 && r->traits.id != 0 && (id_perhaps_known(op, q, &r->traits, seq) || is_known(m, r))) {
+        stored = seq <= q->count ? seq : 0; /* not by its number, but by its id */
+        m->known[m->known_count++ % MODEL_KNOWN] = (struct known){r->producer, r->number};
+    }
     if (r->seq == 0 && stored == 0 && seq == 0 && r->traits.id != 0) /* it was one by its id before */
         return;
     if (r->seq != 0 || stored == 0)

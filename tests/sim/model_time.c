@@ -64,6 +64,7 @@ void model_times_crash(struct model *m)
         for (uint64_t k = 0; k < q->count; k++) {
             struct model_message *msg = &q->messages[k];
             msg->was_due |= msg->due.wall_ms != 0 && moment_is_due(m, &msg->due);
+            msg->was_expired |= moment_is_perhaps(m, &msg->expire);
             for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
                 forget_if_due(m, &q->groups[g].slots[k].due_kill);
                 forget_if_due(m, &q->groups[g].slots[k].due_power);
@@ -139,7 +140,8 @@ void check_times(struct model *m, const struct model_queue *q, const struct mode
         !was_delivered(q, seq)) /* else it was due once, whatever the clock says now */
         model_fail(m, "delivered too early: %s/%s seq %" PRIu64 " was delayed for %" PRIu64 " ms more", q->name,
                    g->name, seq, msg->due.mono_ms - m->now.mono.ms);
-    if (s->deliveries == 0 && moment_is_past(m, &msg->expire) && msg->expire.mono_ms < m->ticked.mono_ms)
+    const struct moment *looked = m->times_are_read ? &m->rested : &m->ticked;
+    if (s->deliveries == 0 && moment_is_past(m, &msg->expire) && msg->expire.mono_ms < looked->mono_ms)
         model_fail(m, "delivered too late: %s/%s seq %" PRIu64 " expired %" PRIu64 " ms ago", q->name, g->name, seq,
                    m->now.mono.ms - msg->expire.mono_ms);
 }
@@ -174,7 +176,8 @@ void reschedule_applied(struct model *m, struct op *op)
 void reschedule_begun(struct model *m, struct op *op)
 {
     const struct model_message *msg = rescheduled_message(m, op);
-    op->u.reschedule.waited = msg && msg->turn != 0 && !moment_is_due(m, &msg->due) && !msg->maybe_gone &&
+    op->u.reschedule.waited = msg && msg->turn != 0 && !moment_is_due(m, &msg->due) && !msg->was_due &&
+                              !msg->maybe_gone && !was_delivered(&m->queues[op->queue], op->u.reschedule.seq) &&
                               message_is_alive(&m->queues[op->queue], op->u.reschedule.seq);
 }
 

@@ -271,6 +271,7 @@ bool world_start(struct world *w)
     w->now.mono.ms = 1000 + rng_below(&w->rng, 1000000); /* another start, another monotonic clock */
     w->model.now = w->now;
     process_new(w);
+    w->model.times_are_read = w->engine_options.max_schedule_entries != 0;
     w->starts++;
     w->model.starts_since++;
     broker_error error = store_open(w->store, w->engine, w->now, &report);
@@ -406,10 +407,7 @@ void world_submit(struct world *w, struct op *op, struct command *c)
                 (unsigned long long)op->conn);
     share_indexes(w);
     model_submit_begin(&w->model, op);
-    if (c->type == COMMAND_PUBLISH && c->queue.len == 0)
-        engine_submit(w->engine, w->now, c);
-    else
-        door_submit(w->door, &w->sessions[op->conn % CONNS_MAX], w->now, c);
+    door_submit(w->door, &w->sessions[op->conn % CONNS_MAX], w->now, c);
     if (is_heard(w))
         model_submit_end(&w->model, op, c);
     else
@@ -472,8 +470,10 @@ bool world_settle(struct world *w)
         bool again = w->engine_next.ms <= w->now.mono.ms; /* it does a slice of its work in each turn */
         if (busy || again || sim_writer_has_work(&w->writer))
             continue;
-        if (!store_busy(w->store))
+        if (!store_busy(w->store)) {
+            w->model.rested = (struct moment){w->now.wall.ms, w->now.mono.ms};
             return true;
+        }
         world_pass_time(w, 20); /* it waits for a moment to come */
     }
     return false;

@@ -146,7 +146,8 @@ def room_of(name):
 
 
 def is_test(name):
-    return name.endswith("_test.c") or name.startswith("tests/") or "/test/" in name
+    shared = os.path.basename(name).startswith("test_")  # what the tests of a folder share
+    return name.endswith("_test.c") or name.startswith("tests/") or "/test/" in name or shared
 
 
 # ---- the rooms -----------------------------------------------------------------------------------------------------------
