@@ -122,8 +122,11 @@ static void group_placed(struct model *m, struct model_queue *q, struct model_gr
             state = SLOT_SETTLED;
         else if (seq < high || q->messages[seq - 1].maybe_gone)
             state = SLOT_FREE;
-        *s = (struct slot){
-            .state = state, .settled = SURVIVES_POWER, .before = fresh ? state : before, .deliveries = deliveries};
+        *s = (struct slot){.state = state,
+                           .settled = SURVIVES_POWER,
+                           .before = fresh ? state : before,
+                           .deliveries = deliveries,
+                           .rejected_perhaps = !fresh && s->rejected_perhaps};
     }
     g->top_first = low - 1;
     g->moves++;

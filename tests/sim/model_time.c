@@ -167,10 +167,8 @@ void reschedule_applied(struct model *m, struct op *op)
     msg->due_index = op->index;
     msg->rescheduled = true;
     m->rescheduled++;
-    uint64_t at = op->u.reschedule.due_ms;
-    msg->due = op->u.reschedule.is_delay ? moment_after(m, at)
-               : at > m->now.wall.ms     ? moment_at(m, at)
-                                         : (struct moment){0};
+    uint64_t at = op->u.reschedule.due_ms + (op->u.reschedule.is_delay ? m->now.wall.ms : 0);
+    msg->due = moment_at(m, at > m->now.wall.ms ? at : m->now.wall.ms);
 }
 
 void reschedule_begun(struct model *m, struct op *op)
