@@ -164,9 +164,9 @@ static bool is_deliverable(const struct model *m, const struct model_queue *q, c
     const struct model_message *msg = &q->messages[seq - 1];
     const struct slot *s = &g->slots[seq - 1];
     bool spent = q->settings.max_attempts != 0 && s->deliveries >= q->settings.max_attempts;
-    bool waits = q->settings.backoff != BROKER_BACKOFF_NONE && s->deliveries > 0;
-    return s->state == SLOT_WANTED && !s->leased && !s->rejected_perhaps && !s->due_unsure && !spent && !waits &&
-           !q->altered && msg->turn != 0 && !msg->maybe_gone && moment_is_due(m, &msg->due) &&
+    bool waits = (m->clock_went_back || q->settings.backoff != BROKER_BACKOFF_NONE) && s->deliveries > 0;
+    return s->state == SLOT_WANTED && !s->leased && !s->rejected_perhaps && !s->due_unsure && !msg->due_unsure &&
+           !spent && !waits && !q->altered && msg->turn != 0 && !msg->maybe_gone && moment_is_due(m, &msg->due) &&
            moment_is_due(m, &s->due) && key_is_free(q, g, seq);
 }
 

@@ -83,6 +83,7 @@ static void message_restarted(const struct model *m, struct model_message *msg)
         msg->due = msg->due_before;
     else if (fate == FATE_OPEN)
         msg->due = earlier(msg->due, msg->due_before);
+    msg->due_unsure |= fate == FATE_OPEN;
     msg->due_index = 0;
     if (msg->deleted_index != 0 && index_fate(m, msg->deleted_index) != FATE_SURE)
         msg->deleted_index = 0;
