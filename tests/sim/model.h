@@ -389,6 +389,8 @@ void limits_begun(struct model *m, struct op *op);
 void check_not_overfull(struct model *m, const struct model_queue *q);
 uint64_t id_surely_known(const struct model *m, const struct model_queue *q, const struct traits *t, uint64_t below);
 bool id_perhaps_known(const struct op *op, const struct model_queue *q, const struct traits *t, uint64_t seq);
+bool message_is_perhaps_over(const struct model *m, const struct model_message *msg); /* its time */
+void model_clock_set(struct model *m); /* somebody is about to set the wall clock */
 void model_times_crash(struct model *m);
 void queue_touched(struct model *m, uint32_t queue);
 void queue_made_itself(struct model *m, const uint8_t *record, uint64_t index);

@@ -213,7 +213,8 @@ static void publish_applied(struct model *m, struct op *op)
                 if (q->messages[seq - 1].publish == r->publish)
                     q->messages[seq - 1].asked = op->asked;
             }
-            if (r->queue == k || r->queue == BY_TOPIC)
+            if (r->queue == k ||
+                (r->queue == BY_TOPIC && q->count > 0 && q->messages[q->count - 1].publish == r->publish))
                 check_not_overfull(m, q);
         }
     }

@@ -100,7 +100,7 @@ static void expired_one(struct model *m, const struct end *e, uint64_t seq, bool
     struct model_queue *q = &m->queues[e->queue];
     struct model_message *msg = &q->messages[seq - 1];
     bool had = false;
-    if (!moment_is_perhaps(m, &msg->expire) && !msg->was_expired)
+    if (!message_is_perhaps_over(m, msg))
         model_fail(m, "expired: %s seq %" PRIu64 " has %" PRIu64 " ms left", q->name, seq,
                    msg->expire.wall_ms ? msg->expire.mono_ms - m->now.mono.ms : 0);
     struct atom *a = atom_new(m, e->index);

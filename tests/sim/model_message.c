@@ -49,7 +49,7 @@ static bool message_is_safe(const struct model *m, const struct model_message *m
 static bool message_may_go(const struct model *m, const struct model_queue *q, uint64_t seq, uint32_t newer)
 {
     const struct model_message *msg = &q->messages[seq - 1];
-    if (moment_is_perhaps(m, &msg->expire) || msg->was_expired)
+    if (message_is_perhaps_over(m, msg))
         return true;
     if (q->settings.retention != BROKER_RETENTION_LOG)
         return false;
