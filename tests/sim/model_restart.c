@@ -375,6 +375,8 @@ void model_observe_drained(struct model *m, struct model_queue *q, const broker_
         bool waits = !moment_is_due(m, &q->messages[seq - 1].due) || q->messages[seq - 1].due_unsure;
         for (uint32_t g = 0; g < MODEL_GROUPS; g++)
             waits |= q->groups[g].exists && !moment_is_due(m, &q->groups[g].slots[seq - 1].due);
+        const struct moment *expire = &q->messages[seq - 1].expire; /* past by one clock, and gone once it is by both */
+        waits |= expire->wall_ms != 0 && !moment_is_past(m, expire);
         waiting += waits;
     }
     if (info->messages > waiting)

@@ -35,9 +35,11 @@ void moment_restarted(const struct model *m, struct moment *t)
     *t = moment_at(m, t->wall_ms);
 }
 
+/* By each clock: which of them will count is not known. */
 static struct moment earlier(struct moment a, struct moment b)
 {
-    return a.mono_ms < b.mono_ms ? a : b;
+    return (struct moment){a.wall_ms < b.wall_ms ? a.wall_ms : b.wall_ms,
+                           a.mono_ms < b.mono_ms ? a.mono_ms : b.mono_ms};
 }
 
 void message_timed(struct model *m, const struct model_queue *q, struct model_message *msg, const uint8_t *record)
