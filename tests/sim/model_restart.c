@@ -368,7 +368,7 @@ void model_check_drained(struct model *m)
 void model_observe_drained(struct model *m, struct model_queue *q, const broker_queue_info *info)
 {
     uint64_t waiting = 0;
-    if (!info || q->altered || m->clock_went_back || q->settings.retention == BROKER_RETENTION_LOG ||
+    if (!info || m->may_refuse || q->altered || m->clock_went_back || q->settings.retention == BROKER_RETENTION_LOG ||
         q->settings_was.retention == BROKER_RETENTION_LOG)
         return;
     for (uint64_t seq = 1; seq <= q->count; seq++) {
