@@ -214,7 +214,7 @@ static void administer_queue(struct history *h, uint32_t queue)
     c.u.queue.settings = &settings;
     if (what < 12)
         client_control(h, COMMAND_QUEUE_ALTER, queue, 0, &c);
-    else if (what < 18)
+    else if (what < 18 && (h->use.retry == 0 || queue != MODEL_PLAIN - 1)) /* the last takes dead letters of others */
         client_control(h, COMMAND_QUEUE_DELETE, queue, 0, &c);
     else if (what < 24)
         client_control(h, COMMAND_QUEUE_PAUSE, queue, 0, &c);

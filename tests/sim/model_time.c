@@ -50,6 +50,21 @@ void message_timed(struct model *m, const struct model_queue *q, struct model_me
     msg->expire = moment_at(m, own && (!queue || own < queue) ? own : queue);
 }
 
+bool message_is_perhaps_over(const struct model *m, const struct model_message *msg)
+{
+    return msg->was_expired || moment_is_perhaps(m, &msg->expire);
+}
+
+void model_clock_set(struct model *m)
+{
+    for (uint32_t i = 0; i < MODEL_QUEUES; i++) {
+        for (uint64_t k = 0; k < m->queues[i].count; k++) {
+            struct model_message *msg = &m->queues[i].messages[k];
+            msg->was_expired = message_is_perhaps_over(m, msg);
+        }
+    }
+}
+
 static void forget_if_due(const struct model *m, struct moment *t)
 {
     if (moment_is_due(m, t))
@@ -64,6 +79,7 @@ void model_times_crash(struct model *m)
         for (uint64_t k = 0; k < q->count; k++) {
             struct model_message *msg = &q->messages[k];
             msg->was_due |= msg->due.wall_ms != 0 && moment_is_due(m, &msg->due);
+            msg->was_due |= msg->due_index != 0 && moment_is_due(m, &msg->due_before);
             msg->was_expired |= moment_is_perhaps(m, &msg->expire);
             for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
                 forget_if_due(m, &q->groups[g].slots[k].due_kill);
@@ -83,6 +99,7 @@ static void message_restarted(const struct model *m, struct model_message *msg)
         msg->due = msg->due_before;
     else if (fate == FATE_OPEN)
         msg->due = earlier(msg->due, msg->due_before);
+    msg->due_unsure |= fate == FATE_OPEN;
     msg->due_index = 0;
     if (msg->deleted_index != 0 && index_fate(m, msg->deleted_index) != FATE_SURE)
         msg->deleted_index = 0;
