@@ -11,7 +11,10 @@ struct seqset_part {
     roaring_bitmap_t *bits;
 };
 
-enum { ADDS_BETWEEN_COMPRESSIONS = 65536 };
+enum {
+    ADDS_BETWEEN_COMPRESSIONS = 65536,
+    PROBES = 16, /* seqs that a search tries one by one: its iterator first goes over a whole container's 8 KiB */
+};
 
 void seqset_init(struct seqset *s)
 {
@@ -73,7 +76,11 @@ bool seqset_add(struct seqset *s, uint64_t first, uint64_t last)
         if (!bits) {
             return false;
         }
-        roaring_bitmap_add_range_closed(bits, (uint32_t)at, (uint32_t)end);
+        if (at == end) { /* what comes one by one is many times faster so */
+            roaring_bitmap_add(bits, (uint32_t)at);
+        } else {
+            roaring_bitmap_add_range_closed(bits, (uint32_t)at, (uint32_t)end);
+        }
         if (end == UINT64_MAX) {
             break;
         }
@@ -154,15 +161,21 @@ void seqset_remove(struct seqset *s, uint64_t first, uint64_t last)
     while (i < s->count && s->parts[i].upper <= last >> 32) {
         uint64_t base = (uint64_t)s->parts[i].upper << 32, top = base | UINT32_MAX;
         uint64_t from = first > base ? first : base, to = last < top ? last : top;
-        roaring_bitmap_remove_range_closed(s->parts[i].bits, (uint32_t)from, (uint32_t)to);
+        if (from == to) {
+            roaring_bitmap_remove(s->parts[i].bits, (uint32_t)from);
+        } else {
+            roaring_bitmap_remove_range_closed(s->parts[i].bits, (uint32_t)from, (uint32_t)to);
+        }
         if (roaring_bitmap_is_empty(s->parts[i].bits)) {
             part_remove(s, i);
         } else {
             i++;
         }
     }
-    if (s->count == 0 || first <= s->least || last >= s->most) {
+    if (s->count == 0 || last >= s->most) {
         find_bounds(s);
+    } else if (first <= s->least) { /* the usual end of a set: only what is behind the range is looked at */
+        s->least = seqset_next(s, last + 1);
     }
 }
 
@@ -202,7 +215,16 @@ uint64_t seqset_next(const struct seqset *s, uint64_t from)
     if (seqset_empty(s) || from > s->most) {
         return UINT64_MAX;
     }
-    for (uint32_t i = part_at_least(s, (uint32_t)(from >> 32)); i < s->count; i++) {
+    if (from < s->least) {
+        from = s->least; /* which may be there or not: seqset_drop_to */
+    }
+    uint32_t i = part_at_least(s, (uint32_t)(from >> 32));
+    for (uint64_t at = from; i < s->count && at < from + PROBES && at >> 32 == s->parts[i].upper; at++) {
+        if (roaring_bitmap_contains(s->parts[i].bits, (uint32_t)at)) {
+            return at;
+        }
+    }
+    for (; i < s->count; i++) {
         uint64_t base = (uint64_t)s->parts[i].upper << 32;
         uint32_t low = base < from ? (uint32_t)from : 0;
         roaring_uint32_iterator_t it;

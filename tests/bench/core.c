@@ -2,7 +2,10 @@
  * The core alone: engine and store in one thread, over a disk that takes everything at once and a writer that reports at
  * once. What is left is the cost of a message's way through our own code, without sockets, system calls and disk.
  *
- *   bench_core [MESSAGES [BODY BYTES [MESSAGES A FRAME]]]
+ *   bench_core [MESSAGES [BODY BYTES [MESSAGES A FRAME [FEATURE]]]]
+ *
+ * FEATURE: what every message has, or the queue: plain, priority, id, key (1,000 of them, ordered), fair (the same, keys take
+ * turns), ttl, topic (published by topic, one queue is bound), filter (a second group, which wants none of them).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -173,12 +176,17 @@ static void turn(struct world *w)
     store_written(w->store, w->now, w->written, w->written, 0, 1, 0);
 }
 
-static void submit(struct world *w, enum command_type type, struct command c)
+static void submit_to(struct world *w, const char *queue, enum command_type type, struct command c)
 {
     c.type = type;
     c.token = (struct token){.conn = 1, .correlation = 1, .stream = type == COMMAND_ACK ? 0 : 1};
-    c.queue = (struct name){.bytes = "bench", .len = 5};
+    c.queue = (struct name){.bytes = queue, .len = strlen(queue)};
     engine_submit(w->engine, w->now, &c);
+}
+
+static void submit(struct world *w, enum command_type type, struct command c)
+{
+    submit_to(w, "bench", type, c);
 }
 
 static void print(const char *what, uint64_t n, uint64_t us)
@@ -186,24 +194,88 @@ static void print(const char *what, uint64_t n, uint64_t us)
     printf("%-28s %8.1f ns a message, %.2f M/s\n", what, (double)us * 1000 / (double)n, (double)n / (double)us);
 }
 
+enum { KEYS = 1000, TEXT = 24 };
+
 struct load {
     uint8_t *records;
     struct record_spec spec;
     uint32_t bytes; /* of one record */
     size_t frame;   /* records */
+    bool ids, keys;
+    char text[TEXT]; /* the id or the key */
 };
+
+/* false: no such feature. */
+static bool load_feature(struct load *l, const char *feature, broker_queue_settings *settings)
+{
+    static const char topic[] = "orders.eu.created";
+    l->ids = !strcmp(feature, "id");
+    l->keys = !strcmp(feature, "key") || !strcmp(feature, "fair");
+    bool routed = !strcmp(feature, "topic"), filtered = !strcmp(feature, "filter");
+    snprintf(l->text, sizeof l->text, "customer-%010u", 0);
+    if (l->ids) {
+        l->spec.id = l->text;
+        l->spec.id_len = strlen(l->text);
+    } else if (l->keys) {
+        l->spec.key = l->text;
+        l->spec.key_len = strlen(l->text);
+    } else if (!strcmp(feature, "priority")) {
+        l->spec.priority = 5;
+    } else if (!strcmp(feature, "ttl")) {
+        l->spec.expire_ms = 3600000;
+        l->spec.expire_is_ttl = true;
+    } else if (routed || filtered) {
+        l->spec.topic = topic;
+        l->spec.topic_len = sizeof topic - 1;
+        l->spec.by_topic = routed;
+    }
+    if (!strcmp(feature, "fair")) {
+        settings->set = BROKER_SET_FAIR_KEYS;
+        settings->fair_keys = true;
+    }
+    return l->ids || l->keys || routed || filtered || l->spec.priority || l->spec.expire_ms ||
+           !strcmp(feature, "plain");
+}
+
+static void prepare(struct world *w, const char *feature, const broker_queue_settings *settings)
+{
+    submit(w, COMMAND_QUEUE_CREATE, (struct command){.u.queue.settings = settings});
+    submit(w, COMMAND_SUBSCRIBE, (struct command){0});
+    turn(w);
+    if (!strcmp(feature, "topic")) {
+        submit(w, COMMAND_BIND, (struct command){.u.bind.pattern = {.bytes = "orders.>", .len = 8}});
+    } else if (!strcmp(feature, "filter")) {
+        broker_group_settings group = {
+            .size = sizeof group, .set = BROKER_GROUP_SET_FILTER, .filter.topic = "orders.us.*"};
+        struct command c = {.group = {.bytes = "some", .len = 4}};
+        c.u.group.settings = &group;
+        submit(w, COMMAND_GROUP_CREATE, c);
+    }
+    turn(w);
+}
+
+static void count_up(struct load *l)
+{
+    uint64_t n = l->keys ? l->spec.number % KEYS : l->spec.number;
+    for (size_t i = strlen(l->text); n; n /= 10) {
+        l->text[--i] = (char)('0' + n % 10);
+    }
+}
 
 static void publish_round(struct world *w, struct load *l, uint64_t *building_us)
 {
     uint64_t before = clock_mono_us();
     for (size_t i = 0; i < l->frame; i++, l->spec.number++) {
+        if (l->ids || l->keys) {
+            count_up(l);
+        }
         record_spec_put(l->records + i * l->bytes, &l->spec);
     }
     *building_us += clock_mono_us() - before;
     struct command c = {0};
     c.u.publish.records = l->records;
     c.u.publish.len = l->frame * l->bytes;
-    submit(w, COMMAND_PUBLISH, c);
+    submit_to(w, l->spec.by_topic ? "" : "bench", COMMAND_PUBLISH, c);
     turn(w);
 }
 
@@ -227,6 +299,8 @@ int main(int argc, char **argv)
 {
     uint64_t messages = argc > 1 ? strtoull(argv[1], NULL, 10) : 4000000;
     size_t body = argc > 2 ? strtoull(argv[2], NULL, 10) : 128, frame = argc > 3 ? strtoull(argv[3], NULL, 10) : 256;
+    const char *feature = argc > 4 ? argv[4] : "plain";
+    broker_queue_settings settings = {.size = sizeof settings};
     static struct world w;
     struct store_options store_options = {.tail_cache_bytes = 8 << 20,
                                           .segment_bytes = 1 << 30}; /* no disk to read a sealed one from */
@@ -245,12 +319,13 @@ int main(int argc, char **argv)
     if (!w.engine || store_open(w.store, w.engine, w.now, NULL)) {
         return 1;
     }
-    submit(&w, COMMAND_QUEUE_CREATE, (struct command){0});
-    submit(&w, COMMAND_SUBSCRIBE, (struct command){0});
-    turn(&w);
-
     char *payload = calloc(1, body + 1);
     struct load load = {.frame = frame, .spec = {.body = payload, .body_len = body, .producer = 7, .number = 1}};
+    if (!load_feature(&load, feature, &settings)) {
+        fprintf(stderr, "core: no feature %s\n", feature);
+        return 2;
+    }
+    prepare(&w, feature, &settings);
     load.bytes = record_spec_bytes(&load.spec);
     load.records = malloc(frame * load.bytes);
     uint64_t building = 0, publishing = 0, consuming = 0;
