@@ -19,7 +19,6 @@ static void choose_features(struct history *h)
         if (!none && rng_percent(rng, 25))
             *all[i] = (uint32_t)percent;
     }
-    h->idempotence &= h->use.retry == 0; /* the jitter of a backoff hangs on the number of the start */
     if (h->use.delay == 0)
         h->use.reschedule = 0;
     if (h->use.filters || h->use.compact || h->use.ordering)
