@@ -185,7 +185,8 @@ static void administer_group(struct history *h, uint32_t queue, enum command_typ
 {
     struct rng *rng = rng_of(h);
     const struct model_queue *q = &model_of(h)->queues[queue];
-    uint32_t group = (uint32_t)rng_below(rng, MODEL_GROUPS);
+    bool first = type == COMMAND_GROUP_ALTER && rng_percent(rng, 60);
+    uint32_t group = (uint32_t)(first ? 0 : rng_below(rng, MODEL_GROUPS));
     struct command c = {0};
     c.u.group.start = (broker_start)rng_below(rng, 4);
     if (c.u.group.start == BROKER_START_SEQ)

@@ -18,6 +18,8 @@ static bool pick_group(struct history *h, uint32_t *queue, uint32_t *group)
     if (rng_percent(rng_of(h), h->use.retry / 4))
         *queue += MODEL_PLAIN; /* its dead letters */
     *group = (uint32_t)(rng_percent(rng_of(h), 50) ? 0 : rng_below(rng_of(h), MODEL_GROUPS));
+    if (h->use.consumers && rng_percent(rng_of(h), 50)) /* several at one group */
+        *queue = *group = 0;
     const struct model_queue *q = &model_of(h)->queues[*queue];
     return q->exists && q->groups[*group].exists;
 }

@@ -67,7 +67,7 @@ void atoms_restarted(struct model *m)
             if (fate == FATE_SURE)
                 slot_settle(s, SURVIVES_POWER);
             else if (fate == FATE_GONE)
-                s->state = as->was;
+                s->state = as->was == SLOT_BARRED ? SLOT_FREE : as->was; /* its filter may be another again */
         }
     }
     m->atom_count = kept;
