@@ -44,6 +44,8 @@ void check_key(struct model *m, const struct model_queue *q, const struct model_
 bool key_is_free(const struct model_queue *q, const struct model_group *g, uint64_t seq)
 {
     uint32_t key = q->messages[seq - 1].traits.key;
+    if (key != 0 && q->settings.compact) /* its mates may be on their way out */
+        return false;
     for (uint64_t other = 1; key != 0 && other <= q->count; other++) {
         const struct slot *s = &g->slots[other - 1];
         if (other != seq && q->messages[other - 1].traits.key == key && s->state != SLOT_SETTLED)

@@ -368,13 +368,15 @@ void model_check_drained(struct model *m)
 void model_observe_drained(struct model *m, struct model_queue *q, const broker_queue_info *info)
 {
     uint64_t waiting = 0;
-    if (!info || q->altered || m->clock_went_back || q->settings.retention == BROKER_RETENTION_LOG ||
+    if (!info || m->may_refuse || q->altered || m->clock_went_back || q->settings.retention == BROKER_RETENTION_LOG ||
         q->settings_was.retention == BROKER_RETENTION_LOG)
         return;
     for (uint64_t seq = 1; seq <= q->count; seq++) {
         bool waits = !moment_is_due(m, &q->messages[seq - 1].due) || q->messages[seq - 1].due_unsure;
         for (uint32_t g = 0; g < MODEL_GROUPS; g++)
             waits |= q->groups[g].exists && !moment_is_due(m, &q->groups[g].slots[seq - 1].due);
+        const struct moment *expire = &q->messages[seq - 1].expire; /* past by one clock, and gone once it is by both */
+        waits |= expire->wall_ms != 0 && !moment_is_past(m, expire);
         waiting += waits;
     }
     if (info->messages > waiting)

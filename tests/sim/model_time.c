@@ -15,9 +15,13 @@ struct moment moment_after(const struct model *m, uint64_t ms)
     return ms ? (struct moment){m->now.wall.ms + ms, m->now.mono.ms + ms} : (struct moment){0};
 }
 
+/* The two clocks are never quite together: what they are apart by little does not count as a jump of one of them. */
+#define CLOCKS_APART_MS 200u
+
 bool moment_is_due(const struct model *m, const struct moment *t)
 {
-    return t->mono_ms <= m->now.mono.ms;
+    bool nearly = t->wall_ms <= m->now.wall.ms && t->mono_ms <= m->now.mono.ms + CLOCKS_APART_MS;
+    return t->mono_ms <= m->now.mono.ms || nearly;
 }
 
 bool moment_is_past(const struct model *m, const struct moment *t)
@@ -35,9 +39,11 @@ void moment_restarted(const struct model *m, struct moment *t)
     *t = moment_at(m, t->wall_ms);
 }
 
+/* By each clock: which of them will count is not known. */
 static struct moment earlier(struct moment a, struct moment b)
 {
-    return a.mono_ms < b.mono_ms ? a : b;
+    return (struct moment){a.wall_ms < b.wall_ms ? a.wall_ms : b.wall_ms,
+                           a.mono_ms < b.mono_ms ? a.mono_ms : b.mono_ms};
 }
 
 void message_timed(struct model *m, const struct model_queue *q, struct model_message *msg, const uint8_t *record)
@@ -99,7 +105,7 @@ static void message_restarted(const struct model *m, struct model_message *msg)
         msg->due = msg->due_before;
     else if (fate == FATE_OPEN)
         msg->due = earlier(msg->due, msg->due_before);
-    msg->due_unsure |= fate == FATE_OPEN;
+    msg->due_unsure |= fate != FATE_SURE;
     msg->due_index = 0;
     if (msg->deleted_index != 0 && index_fate(m, msg->deleted_index) != FATE_SURE)
         msg->deleted_index = 0;
