@@ -324,29 +324,68 @@ bool seqset_save(const struct seqset *s, struct buf *out)
     return true;
 }
 
-struct walk {
-    const roaring_bitmap_t *bits;
-    uint64_t count;
-    uint32_t last;
-    bool sound;
-};
+/* ---- loading -------------------------------------------------------------------------------------------------------- */
 
-static bool walk_value(uint32_t value, void *arg)
+enum { RUNS_COOKIE = 12347, NO_OFFSETS_BELOW = 4, ARRAY_MAX = 4096, BITSET_BYTES = 8192 };
+
+/* A container's bytes: do its values rise, and are there as many as claimed? *used: how many bytes. */
+static bool array_rises(const uint8_t *p, size_t n, uint32_t count, size_t *used)
 {
-    struct walk *w = arg;
-    bool new_container = w->count == 0 || value >> 16 != w->last >> 16;
-    w->sound = (w->count == 0 || value > w->last) && (!new_container || roaring_bitmap_contains(w->bits, value));
-    w->last = value;
-    w->count++;
-    return w->sound;
+    *used = 2 * (size_t)count;
+    bool sound = *used <= n;
+    for (uint32_t i = 1; sound && i < count; i++) {
+        sound = get_u16(p + 2 * i - 2) < get_u16(p + 2 * i);
+    }
+    return sound;
 }
 
-/* Do the values rise, as many as their containers claim? Else look-ups and counts disagree, and searches do not end. */
-static bool bitmap_rises(const roaring_bitmap_t *bits)
+static bool bitset_counts(const uint8_t *p, size_t n, uint32_t count, size_t *used)
 {
-    struct walk w = {.bits = bits, .sound = true};
-    roaring_iterate(bits, walk_value, &w);
-    return w.sound && w.count == roaring_bitmap_get_cardinality(bits);
+    uint32_t found = 0;
+    *used = BITSET_BYTES;
+    for (size_t i = 0; *used <= n && i < BITSET_BYTES; i += 8) {
+        found += (uint32_t)__builtin_popcountll(get_u64(p + i));
+    }
+    return *used <= n && found == count;
+}
+
+static bool runs_rise(const uint8_t *p, size_t n, uint32_t count, size_t *used)
+{
+    uint32_t runs = n >= 2 ? get_u16(p) : 0, from = 0, found = 0;
+    *used = 2 + 4 * (size_t)runs;
+    bool sound = runs && *used <= n;
+    for (uint32_t i = 0; sound && i < runs; i++) {
+        uint32_t first = get_u16(p + 2 + 4 * i), last = first + get_u16(p + 4 + 4 * i);
+        sound = first >= from && last <= UINT16_MAX;
+        found += last - first + 1;
+        from = last + 1;
+    }
+    return sound && found == count;
+}
+
+/*
+ * Do the values rise, as many as their containers claim? Else look-ups and counts disagree, and searches do not end. Read from the
+ * bytes, for that takes a step per run and not one per value. The format: https://github.com/RoaringBitmap/RoaringFormatSpec
+ */
+static bool bitmap_rises(const uint8_t *bytes, size_t n)
+{
+    bool with_runs = n >= 8 && get_u16(bytes) == RUNS_COOKIE;
+    uint32_t containers = n < 8 ? 0 : with_runs ? get_u16(bytes + 2) + 1u : get_u32(bytes + 4);
+    size_t heads = with_runs ? 4 + (containers + 7) / 8 : 8, at = heads + 4 * (size_t)containers;
+    at += with_runs && containers < NO_OFFSETS_BELOW ? 0 : 4 * (size_t)containers;
+    bool sound = containers && containers <= UINT16_MAX + 1u && at <= n;
+    for (uint32_t i = 0; sound && i < containers; i++) {
+        const uint8_t *head = bytes + heads + 4 * (size_t)i;
+        uint32_t count = get_u16(head + 2) + 1u;
+        bool is_runs = with_runs && bytes[4 + i / 8] >> i % 8 & 1;
+        size_t used;
+        sound = i == 0 || get_u16(head - 4) < get_u16(head);
+        sound = sound && (is_runs              ? runs_rise(bytes + at, n - at, count, &used)
+                          : count <= ARRAY_MAX ? array_rises(bytes + at, n - at, count, &used)
+                                               : bitset_counts(bytes + at, n - at, count, &used));
+        at += sound ? used : 0;
+    }
+    return sound;
 }
 
 /* Roaring's reader trusts what is inside a container: read back what was loaded and compare, so that bytes a bitmap would never
@@ -359,7 +398,7 @@ static bool bitmap_is_sound(const roaring_bitmap_t *bits, const uint8_t *bytes, 
     char *again = malloc(n);
     bool same = again && roaring_bitmap_portable_serialize(bits, again) == n && memcmp(again, bytes, n) == 0;
     free(again);
-    return same && bitmap_rises(bits);
+    return same && bitmap_rises(bytes, n);
 }
 
 size_t seqset_load(struct seqset *s, const uint8_t *bytes, size_t len)
