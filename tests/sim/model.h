@@ -338,9 +338,10 @@ struct slot *receipt_slot(struct model *m, const struct op_receipt *r);
 
 struct moment moment_after(const struct model *m, uint64_t ms);
 struct moment moment_at(const struct model *m, uint64_t wall_ms);
-bool moment_is_due(const struct model *m, const struct moment *t);     /* by the time left: surely */
-bool moment_is_past(const struct model *m, const struct moment *t);    /* by both clocks */
-bool moment_is_perhaps(const struct model *m, const struct moment *t); /* by either */
+bool moment_is_due(const struct model *m, const struct moment *t);      /* by the time left: surely */
+bool moment_is_long_due(const struct model *m, const struct moment *t); /* whatever the clocks are apart */
+bool moment_is_past(const struct model *m, const struct moment *t);     /* by both clocks */
+bool moment_is_perhaps(const struct model *m, const struct moment *t);  /* by either */
 void moment_restarted(const struct model *m, struct moment *t);
 void message_timed(struct model *m, const struct model_queue *q, struct model_message *msg, const uint8_t *record);
 void model_times_restarted(struct model *m);

@@ -24,6 +24,11 @@ bool moment_is_due(const struct model *m, const struct moment *t)
     return t->mono_ms <= m->now.mono.ms || nearly;
 }
 
+bool moment_is_long_due(const struct model *m, const struct moment *t)
+{
+    return t->wall_ms == 0 || t->mono_ms + CLOCKS_APART_MS <= m->now.mono.ms;
+}
+
 bool moment_is_past(const struct model *m, const struct moment *t)
 {
     return t->wall_ms != 0 && t->wall_ms < m->now.wall.ms && t->mono_ms < m->now.mono.ms;
