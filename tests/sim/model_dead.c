@@ -66,8 +66,8 @@ void atoms_restarted(struct model *m)
                 continue;
             if (fate == FATE_SURE)
                 slot_settle(s, SURVIVES_POWER);
-            else if (fate == FATE_GONE)
-                s->state = as->was == SLOT_BARRED ? SLOT_FREE : as->was; /* its filter may be another again */
+            else if (fate == FATE_GONE) /* a seek or a filter before it may be gone as well */
+                s->state = as->was == SLOT_WANTED && s->before == SLOT_WANTED ? SLOT_WANTED : SLOT_FREE;
         }
     }
     m->atom_count = kept;
