@@ -23,10 +23,12 @@ def urgent(args):
         idle = settle_rss(broker)
         broker.command("queue", "create", "empty")
         without = drive(broker, "latency", "empty", args.times, 20)
+        fill(broker, "small", args.messages // 20)  # as busy a consumer, but a short queue
+        small = drive(broker, "latency", "small", args.times, 20)
         fill(broker, "full", args.messages)
         note("memory with the backlog, above the idle one", (settle_rss(broker) - idle) / MIB, "MiB")
         within = drive(broker, "latency", "full", args.times, 20)
-        for r, title in ((without, "empty queue"), (within, "behind the backlog")):
+        for r, title in ((without, "empty queue"), (small, f"behind {args.messages // 20:,}"), (within, f"behind {args.messages:,}")):
             print(f"  publish to delivery, {title:20} median {r['median']:7.2f} ms   99th percentile {r['p99']:7.2f} ms   "
                   f"worst {r['worst']:7.2f} ms   meanwhile {r['others']:,.0f} others a second", flush=True)
         note("memory after it, above the idle one", (settle_rss(broker) - idle) / MIB, "MiB")
