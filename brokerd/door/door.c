@@ -63,7 +63,7 @@ static bool in_range(struct visit *v, const char *what, uint64_t value, uint64_t
     return refuse(v, BROKER_INVALID_ARGUMENT, "%s is %" PRIu64 "; give %" PRIu64 " to %" PRIu64, what, value, min, max);
 }
 
-/* What a peer called a name may be anything: shown shortened and harmless. */
+/* A name from a peer may be anything: shown shortened and harmless. */
 static const char *printable(struct name name, char out[72])
 {
     size_t n = name.len < 64 ? name.len : 64;

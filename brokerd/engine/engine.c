@@ -156,15 +156,20 @@ void engine_append_failed(struct engine *e, const struct command *c, broker_erro
     }
 }
 
-static void barrier(struct engine *e, const struct command *c)
+broker_error engine_append_barrier(struct engine *e, uint64_t *index)
 {
     static const uint8_t nothing[8]; /* a settle of no ranges: carries no meaning but its place in the log */
+    return engine_append(e, RECORD_SETTLE, 0, 0, nothing, sizeof nothing, DURABILITY_SYNCED, index);
+}
+
+static void barrier(struct engine *e, const struct command *c)
+{
     uint64_t index;
     if (!pending_reserve(&e->synced)) {
         engine_append_failed(e, c, BROKER_NO_MEMORY);
         return;
     }
-    broker_error error = engine_append(e, RECORD_SETTLE, 0, 0, nothing, sizeof nothing, DURABILITY_SYNCED, &index);
+    broker_error error = engine_append_barrier(e, &index);
     if (error) {
         engine_append_failed(e, c, error);
         return;

@@ -12,6 +12,8 @@ void engine_fail(struct engine *e, const struct command *c, broker_error error, 
 /* Build a record with a control body in scratch and append it. */
 broker_error engine_append(struct engine *e, uint8_t type, uint32_t queue, uint64_t seq, const void *body, size_t len,
                            enum durability durability, uint64_t *index);
+/* A record without a meaning, whose batch is synced: so is then all before it. */
+broker_error engine_append_barrier(struct engine *e, uint64_t *index);
 void engine_append_failed(struct engine *e, const struct command *c, broker_error error); /* answers with the reason */
 static inline enum durability sync_durability(broker_sync sync)
 {

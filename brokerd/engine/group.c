@@ -312,10 +312,6 @@ static bool place(struct group *g, uint64_t cursor)
     if (cursor < g->queue->next_seq) {
         queue_each_dead(g->queue, cursor, g->queue->next_seq - 1, collect, &d);
     }
-    if (!d.failed && !seqset_empty(&g->queue->expired)) { /* only those who have them already may keep them */
-        d.failed = !seqset_add_all(&dead, &g->queue->expired);
-        seqset_drop_to(&dead, cursor - 1);
-    }
     if (d.failed) {
         seqset_release(&dead);
         return false;

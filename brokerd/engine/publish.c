@@ -347,6 +347,10 @@ static void answer_later(struct publishing *p, const struct command *c)
     } else { /* duplicates and refusals only: the first copy may still be on its way to the disk */
         pending.index = p->q->synced_pending ? p->q->synced_index : 0;
         pending.written_index = p->q->stored_index;
+        if (p->durability == DURABILITY_SYNCED && p->q->stored_index > e->durable_index &&
+            p->q->stored_index > pending.index) { /* it asked for less than this one does */
+            engine_append_barrier(e, &pending.index);
+        }
     }
     pending_push(e, durability, &pending);
     if (!p->last_seq) {

@@ -30,6 +30,9 @@ struct turn {
     broker_error error; /* why it cannot go on */
     uint64_t ranges[SETTLE_ITEMS_MAX][2];
     struct stored_message found[SLICE_MESSAGES];
+    struct seqset leased; /* what is leased of leased_of, if leased_known */
+    const struct queue *leased_of;
+    bool leased_known;
 };
 
 static void scan_free(struct scan *s)
@@ -120,16 +123,43 @@ static void note_range(struct turn *t, uint64_t first, uint64_t last)
     t->range_count++;
 }
 
-static bool is_held(const struct queue *q, uint64_t seq)
+static bool add_leased(struct seqset *set, const struct queue *q)
 {
     const struct group *g;
+    const struct lease_block *b;
     LIST_FOREACH(g, &q->groups, of_queue)
     {
-        if (group_holds(g, seq)) {
-            return true;
+        TAILQ_FOREACH(b, &g->blocks, of_group)
+        {
+            for (uint64_t left = b->live; left; left &= left - 1) {
+                uint64_t seq = b->entries[__builtin_ctzll(left)].seq;
+                if (!seqset_add(set, seq, seq)) {
+                    return false;
+                }
+            }
         }
     }
-    return false;
+    return true;
+}
+
+/* Is it leased to somebody? What came back and waits to be handed out again is not. */
+static bool is_leased(struct turn *t, const struct queue *q, uint64_t seq)
+{
+    const struct group *g;
+    bool held = false;
+    LIST_FOREACH(g, &q->groups, of_queue)
+    {
+        held |= g->leased && group_holds(g, seq);
+    }
+    if (!held) {
+        return false;
+    }
+    if (t->leased_of != q) { /* once a turn: no lease begins meanwhile */
+        seqset_release(&t->leased);
+        t->leased_of = q;
+        t->leased_known = add_leased(&t->leased, q);
+    }
+    return !t->leased_known || seqset_has(&t->leased, seq);
 }
 
 /* The queue that a dead letter came from; NULL: it does not say, or that queue is gone. */
@@ -164,7 +194,7 @@ static enum step move_one(struct engine *e, struct scan *s, struct turn *t, cons
     uint8_t body[24];
     struct queue *to = s->target_len ? t->to : origin(e, view);
     t->messages -= t->messages < MOVE_COST ? t->messages : MOVE_COST - 1;
-    if (!to || to == s->queue || is_held(s->queue, m->seq)) {
+    if (!to || to == s->queue || is_leased(t, s->queue, m->seq)) {
         s->skipped++;
         return STEP_ON;
     }
@@ -436,6 +466,8 @@ void scans_run(struct engine *e)
     t.steps = SLICE_STEPS;
     t.messages = SLICE_MESSAGES;
     t.bytes = SLICE_BYTES;
+    t.leased_of = NULL;
+    seqset_init(&t.leased);
     for (s = TAILQ_FIRST(&e->scans); s && t.steps && t.messages && t.bytes; s = next) {
         next = s == last ? NULL : TAILQ_NEXT(s, link);
         if (s->reading) {
@@ -450,6 +482,7 @@ void scans_run(struct engine *e)
         TAILQ_REMOVE(&e->scans, s, link);
         TAILQ_INSERT_TAIL(&e->scans, s, link);
     }
+    seqset_release(&t.leased);
 }
 
 bool scans_waiting(const struct engine *e)

@@ -408,7 +408,7 @@ void reschedule(struct engine *e, const struct command *c)
         engine_append_failed(e, c, error);
         return;
     }
-    if (!schedule_add(e, SCHEDULE_DUE, q->id, seq, due) || !apply_reschedule(e, q, seq, due)) {
+    if (!apply_reschedule(e, q, seq, due) || !schedule_add(e, SCHEDULE_DUE, q->id, seq, due)) {
         specials_due(e, q, seq); /* no memory: rather now than never */
     }
     pending_push(e, DURABILITY_SYNCED, &(struct pending){.index = index, .token = c->token, .type = c->type});
@@ -422,7 +422,7 @@ broker_error reschedule_replay(struct engine *e, struct queue *q, uint64_t seq, 
         return BROKER_MALFORMED;
     }
     if (is_waiting(q, seq) &&
-        (!schedule_add(e, SCHEDULE_DUE, q->id, seq, get_u64(body)) || !apply_reschedule(e, q, seq, get_u64(body)))) {
+        (!apply_reschedule(e, q, seq, get_u64(body)) || !schedule_add(e, SCHEDULE_DUE, q->id, seq, get_u64(body)))) {
         *text = "out of memory";
         return BROKER_NO_MEMORY;
     }

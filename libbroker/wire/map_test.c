@@ -93,6 +93,34 @@ static void map_says_what_is_wrong(void **state)
     wire_map_close(&m);
 }
 
+static void map_gives_text(void **state)
+{
+    /* {"s": "abc", "e": "", "z": "a\0b", "n": 1}: "s" is followed by no NUL */
+    static const uint8_t body[] = {0x84, 0xa1, 's',  0xa3, 'a', 'b', 'c',  0xa1, 'e', 0xa0,
+                                   0xa1, 'z',  0xa3, 'a',  0,   'b', 0xa1, 'n',  0x01};
+    struct wire_map m;
+    const char *s = "before";
+
+    assert_int_equal(wire_map_open(&m, body, sizeof(body)), BROKER_OK);
+    assert_true(wire_map_text(&m, "absent", 10, &s));
+    assert_string_equal(s, "before");
+    assert_true(wire_map_text(&m, "s", 3, &s));
+    assert_string_equal(s, "abc");
+    const char *e = NULL;
+    assert_true(wire_map_text(&m, "e", 3, &e));
+    assert_string_equal(e, "");
+    assert_string_equal(s, "abc"); /* still there */
+    assert_false(wire_map_text(&m, "s", 2, &s));
+    assert_string_equal(m.error, "\"s\" has 3 bytes; at most 2 are allowed");
+    m.error[0] = '\0';
+    assert_false(wire_map_text(&m, "z", 3, &s));
+    assert_string_equal(m.error, "\"z\" has a NUL byte in it; give text without");
+    m.error[0] = '\0';
+    assert_false(wire_map_text(&m, "n", 3, &s));
+    assert_string_equal(m.error, "\"n\" is not a string");
+    wire_map_close(&m);
+}
+
 static void map_refuses(void **state)
 {
     static const struct {
@@ -234,6 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(map_reads_what_was_packed),
         cmocka_unit_test(map_says_what_is_wrong),
+        cmocka_unit_test(map_gives_text),
         cmocka_unit_test(map_refuses),
         cmocka_unit_test(map_bomb),
         cmocka_unit_test(map_hostile_bytes),

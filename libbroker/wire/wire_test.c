@@ -92,6 +92,18 @@ static void frame_names(void **state)
     assert_string_equal(frame_type_name(FRAME_PUBLISH | FRAME_RESPONSE), "PUBLISH");
     assert_string_equal(frame_type_name(FRAME_ERROR), "ERROR");
     assert_string_equal(frame_type_name(0x7f), "?");
+    static const struct {
+        uint8_t type;
+        const char *name;
+    } more[] = {
+        {FRAME_GROUP_ALTER, "GROUP_ALTER"}, {FRAME_BIND, "BIND"},
+        {FRAME_UNBIND, "UNBIND"},           {FRAME_SCAN, "SCAN"},
+        {FRAME_RESCHEDULE, "RESCHEDULE"},   {FRAME_PEEK, "PEEK"},
+        {FRAME_TRANSACT, "TRANSACT"},       {FRAME_BACKUP_BEGIN, "BACKUP_BEGIN"},
+        {FRAME_BACKUP_READ, "BACKUP_READ"}, {FRAME_BACKUP_END, "BACKUP_END"},
+    };
+    for (size_t i = 0; i < LENGTH(more); i++)
+        assert_string_equal(frame_type_name(more[i].type), more[i].name);
     assert_string_equal(frame_type_name(0), "?");
 }
 
@@ -315,6 +327,46 @@ static void record_every_combination(void **state)
     }
 }
 
+/* Topic, message id behind the producer's numbers, and times that are told from acceptance. */
+static void record_more_combinations(void **state)
+{
+    for (unsigned mask = 0; mask < 256; mask++) {
+        struct record_spec spec = {.body = "b", .body_len = 1, .key = "k", .key_len = mask & 1};
+        struct record_view v;
+        if (mask & 2)
+            spec.topic = "orders.eu", spec.topic_len = 9;
+        if (mask & 4)
+            spec.id = "id-17", spec.id_len = 5;
+        if (mask & 8)
+            spec.producer = 77, spec.number = 1ull << 40;
+        spec.due_ms = mask & 16 ? 5000 : 0;
+        spec.expire_ms = mask & 32 ? 6000 : 0;
+        spec.due_is_delay = spec.by_topic = mask & 64;
+        spec.expire_is_ttl = mask & 128;
+        uint32_t bytes;
+        uint8_t *record = make_record(&spec, &bytes);
+        assert_int_equal(record_view_get(record, bytes, &v), BROKER_OK);
+        assert_int_equal(v.head.topic_len, spec.topic_len);
+        assert_memory_equal(v.topic, "orders.eu", v.head.topic_len);
+        assert_ptr_equal(v.topic, v.key + v.head.key_len);
+        assert_ptr_equal(v.headers, v.topic + v.head.topic_len);
+        assert_int_equal(v.message_id_len, spec.id_len);
+        if (mask & 4)
+            assert_memory_equal(v.message_id, "id-17", 5);
+        else
+            assert_null(v.message_id);
+        assert_int_equal(v.producer, spec.producer);
+        assert_int_equal(v.number, spec.number);
+        assert_int_equal(v.head.id_len, (mask & 8 ? 16 : 0) + spec.id_len);
+        assert_int_equal(v.due_ms, spec.due_ms);
+        assert_int_equal(v.expire_ms, spec.expire_ms);
+        assert_int_equal(!!(v.head.flags & RECORD_BY_TOPIC), spec.by_topic);
+        assert_int_equal(!!(v.head.flags & RECORD_DUE_IS_DELAY), spec.due_is_delay && spec.due_ms);
+        assert_int_equal(!!(v.head.flags & RECORD_EXPIRE_IS_TTL), spec.expire_is_ttl && spec.expire_ms);
+        free(record);
+    }
+}
+
 static void record_spec_limits(void **state)
 {
     uint8_t not_a_map[] = {0xc0};
@@ -330,6 +382,20 @@ static void record_spec_limits(void **state)
     spec.key_len++;
     assert_int_equal(record_spec_bytes(&spec), 0);
     spec = (struct record_spec){.id_len = 256};
+    assert_int_equal(record_spec_bytes(&spec), 0);
+    spec = (struct record_spec){.id_len = 255};
+    char id[255] = {0};
+    spec.id = id;
+    assert_int_not_equal(record_spec_bytes(&spec), 0);
+    spec.producer = 1; /* takes 16 of them */
+    assert_int_equal(record_spec_bytes(&spec), 0);
+    spec.id_len = 240;
+    assert_int_equal(record_spec_bytes(&spec), 0);
+    spec.id_len = 239;
+    assert_int_not_equal(record_spec_bytes(&spec), 0);
+    spec = (struct record_spec){.topic_len = 255};
+    assert_int_not_equal(record_spec_bytes(&spec), 0);
+    spec.topic_len++;
     assert_int_equal(record_spec_bytes(&spec), 0);
     spec = (struct record_spec){.priority = 10};
     assert_int_equal(record_spec_bytes(&spec), 0);
@@ -463,6 +529,7 @@ int main(void)
         cmocka_unit_test(topic_matching),
         cmocka_unit_test(topic_random),
         cmocka_unit_test(record_every_combination),
+        cmocka_unit_test(record_more_combinations),
         cmocka_unit_test(record_spec_limits),
         cmocka_unit_test(record_refuses),
         cmocka_unit_test(record_flipped_bits_show),

@@ -214,7 +214,7 @@ static void administer_queue(struct history *h, uint32_t queue)
     c.u.queue.settings = &settings;
     if (what < 12)
         client_control(h, COMMAND_QUEUE_ALTER, queue, 0, &c);
-    else if (what < 18)
+    else if (what < 18 && (h->use.retry == 0 || queue != MODEL_PLAIN - 1)) /* the last takes dead letters of others */
         client_control(h, COMMAND_QUEUE_DELETE, queue, 0, &c);
     else if (what < 24)
         client_control(h, COMMAND_QUEUE_PAUSE, queue, 0, &c);
@@ -320,6 +320,7 @@ void client_reschedule(struct history *h, uint32_t queue, uint64_t seq, uint64_t
 {
     struct op *op = op_new(model_of(h), COMMAND_RESCHEDULE, queue, 0);
     struct command c = {.type = COMMAND_RESCHEDULE, .queue = name_of(model_of(h)->queues[queue].name)};
+    model_trace(model_of(h), "seq %llu to %llu ms from now", (unsigned long long)seq, (unsigned long long)delay_ms);
     op->u.reschedule.seq = c.u.reschedule.seq = seq;
     op->u.reschedule.is_delay = c.u.reschedule.is_delay = true;
     op->u.reschedule.due_ms = c.u.reschedule.due_ms = delay_ms;
@@ -331,7 +332,8 @@ static void reschedule_some(struct history *h, uint32_t queue)
     struct rng *rng = rng_of(h);
     const struct model_queue *q = &model_of(h)->queues[queue];
     for (uint64_t seq = 1 + rng_below(rng, q->count + 1); seq <= q->count; seq++) {
-        if (q->messages[seq - 1].due.wall_ms == 0 && !rng_percent(rng, 5))
+        bool waits = q->messages[seq - 1].due.mono_ms > h->world.now.mono.ms;
+        if (!waits && !rng_percent(rng, 5))
             continue;
         client_reschedule(h, queue, seq, rng_percent(rng, 20) ? 0 : rng_between(rng, 1, 20000));
         return;
@@ -346,7 +348,7 @@ void client_mend(struct history *h)
         queue += MODEL_PLAIN;
     if (!model_of(h)->queues[queue].exists)
         return;
-    if (rng_percent(rng, h->use.reschedule))
+    if (rng_below(rng, h->use.scans + h->use.reschedule) >= h->use.scans)
         reschedule_some(h, queue);
     else
         some_scan(h, queue);

@@ -219,6 +219,9 @@ void client_drain(struct history *h)
     for (uint64_t conn = 1; conn <= CONNS; conn++)
         client_disconnect(h, conn);
     w->output_room = 0;
+    world_pass_time(w, 2000); /* what is under way is answered first, at the latest by the interval's sync */
+    if (!world_settle(w))
+        model_fail(m, "the store does not come to rest before it is drained");
     for (uint32_t i = 0; i < MODEL_QUEUES; i++) {
         struct command c = {0};
         if (m->queues[i].exists && m->queues[i].paused && m->queues[i].control == 0)

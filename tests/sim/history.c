@@ -227,6 +227,7 @@ static void pass_some_time(struct history *h)
                                : what < 95 ? rng_below(rng, 1000)
                                            : rng_below(rng, 20000));
     if (rng_percent(rng, 1 + h->use.clock)) { /* somebody set the clock */
+        model_clock_set(&h->world.model);
         uint64_t far = rng_percent(rng, 50) ? 3600000 : 5000;
         h->world.now.wall.ms += rng_below(rng, far);
         if (h->use.clock) {
@@ -267,7 +268,7 @@ static void history_step(struct history *h)
         client_administer(h);
         return;
     }
-    if (rng_percent(rng, h->use.scans / 4)) {
+    if (rng_percent(rng, (h->use.scans + h->use.reschedule) / 4)) {
         client_mend(h);
         return;
     }
@@ -387,7 +388,8 @@ bool history_run(uint64_t seed, const struct history_options *options, struct hi
         create_some_queues(h);
     for (h->step = 1; h->step <= h->steps && !history_is_over(h); h->step++) {
         if (options->trace)
-            printf("step %u, %llu ms\n", h->step, (unsigned long long)h->world.now.mono.ms);
+            printf("step %u, %llu ms, wall %llu\n", h->step, (unsigned long long)h->world.now.mono.ms,
+                   (unsigned long long)h->world.now.wall.ms);
         if (world_is_dying(&h->world))
             history_die(h);
         else

@@ -64,6 +64,7 @@ struct model_message {
     bool copied;               /* moved here: a dead letter or by a scan */
     int64_t stored_mono_ms;    /* when, by the monotonic clock */
     bool was_due, was_expired; /* in an earlier life of the process: the clock went back since */
+    bool due_unsure;           /* whether a reschedule survived is not known */
     bool rescheduled;          /* its time was changed: it counts as delayed for good */
     uint32_t dead_from;        /* a dead letter: its queue of origin + 1 */
     uint64_t hash;             /* of the record, as appended */
@@ -160,7 +161,8 @@ struct op { /* a command that wants an answer */
     uint64_t conn;
     uint32_t stream;
     uint32_t queue, incarnation, group;
-    uint64_t index; /* last batch that it appended to */
+    uint64_t index, synced_index; /* last batches that it waits for: to be written, to be on disk */
+    uint64_t step_index;          /* transact: its one batch */
     uint32_t record_count, receipt_count;
     struct op_record records[OP_RECORDS];    /* publish, transact */
     struct op_receipt receipts[OP_RECEIPTS]; /* settle, transact */
@@ -294,7 +296,8 @@ void model_submit_begin(struct model *m, struct op *op);
 void model_submit_end(struct model *m, struct op *op, const struct command *c);
 void model_completed(struct model *m, const struct completion *c);
 /* The engine appended records in one step; m->current: while that op was submitted. */
-void model_appended(struct model *m, const struct append_item *items, uint32_t count, uint64_t index);
+void model_appended(struct model *m, const struct append_item *items, uint32_t count, enum durability durability,
+                    uint64_t index);
 /* No answer will come for a subscription or its leases any more. */
 void model_subscription_over(struct model *m, struct subscription *s);
 void model_conn_closed(struct model *m, uint64_t conn);
@@ -386,6 +389,8 @@ void limits_begun(struct model *m, struct op *op);
 void check_not_overfull(struct model *m, const struct model_queue *q);
 uint64_t id_surely_known(const struct model *m, const struct model_queue *q, const struct traits *t, uint64_t below);
 bool id_perhaps_known(const struct op *op, const struct model_queue *q, const struct traits *t, uint64_t seq);
+bool message_is_perhaps_over(const struct model *m, const struct model_message *msg); /* its time */
+void model_clock_set(struct model *m); /* somebody is about to set the wall clock */
 void model_times_crash(struct model *m);
 void queue_touched(struct model *m, uint32_t queue);
 void queue_made_itself(struct model *m, const uint8_t *record, uint64_t index);

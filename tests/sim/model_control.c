@@ -122,8 +122,11 @@ static void group_placed(struct model *m, struct model_queue *q, struct model_gr
             state = SLOT_SETTLED;
         else if (seq < high || q->messages[seq - 1].maybe_gone)
             state = SLOT_FREE;
-        *s = (struct slot){
-            .state = state, .settled = SURVIVES_POWER, .before = fresh ? state : before, .deliveries = deliveries};
+        *s = (struct slot){.state = state,
+                           .settled = SURVIVES_POWER,
+                           .before = fresh ? state : before,
+                           .deliveries = deliveries,
+                           .rejected_perhaps = !fresh && s->rejected_perhaps};
     }
     g->top_first = low - 1;
     g->moves++;
@@ -210,7 +213,8 @@ static void publish_applied(struct model *m, struct op *op)
                 if (q->messages[seq - 1].publish == r->publish)
                     q->messages[seq - 1].asked = op->asked;
             }
-            if (r->queue == k || r->queue == BY_TOPIC)
+            if (r->queue == k ||
+                (r->queue == BY_TOPIC && q->count > 0 && q->messages[q->count - 1].publish == r->publish))
                 check_not_overfull(m, q);
         }
     }
@@ -304,9 +308,11 @@ void control_settled(struct model_queue *q)
 static void control_confirmed(struct model *m, struct op *op)
 {
     struct model_queue *q = &m->queues[op->queue];
-    m->durable_index = max_u64(m->durable_index, op->index);
+    m->durable_index = max_u64(m->durable_index, op->synced_index);
     if (q->control == op->correlation)
         control_settled(q);
+    if (op->incarnation != q->incarnation)
+        return;
     if (op->type == COMMAND_QUEUE_DELETE)
         queue_reset(q);
     else if (op->type == COMMAND_GROUP_DELETE)
@@ -324,7 +330,7 @@ void model_confirmed(struct model *m, struct op *op, const struct completion *c)
     if (is_control(op->type))
         control_confirmed(m, op);
     else if (op->type == COMMAND_BARRIER)
-        m->durable_index = max_u64(m->durable_index, op->index);
+        m->durable_index = max_u64(m->durable_index, op->synced_index);
     else if (op->type == COMMAND_SUBSCRIBE) {
         struct subscription *s = model_subscription(m, op->conn, op->stream);
         if (s)

@@ -100,7 +100,7 @@ static void expired_one(struct model *m, const struct end *e, uint64_t seq, bool
     struct model_queue *q = &m->queues[e->queue];
     struct model_message *msg = &q->messages[seq - 1];
     bool had = false;
-    if (!moment_is_perhaps(m, &msg->expire) && !msg->was_expired)
+    if (!message_is_perhaps_over(m, msg))
         model_fail(m, "expired: %s seq %" PRIu64 " has %" PRIu64 " ms left", q->name, seq,
                    msg->expire.wall_ms ? msg->expire.mono_ms - m->now.mono.ms : 0);
     struct atom *a = atom_new(m, e->index);
@@ -389,7 +389,8 @@ void model_moved(struct model *m, const uint8_t *copy, const uint8_t *record, ui
     struct record_view view;
     if (!q || !to || record_view_get(copy, record_length(copy), &view) != BROKER_OK || get_u32(body + 4) != 1 ||
         get_u64(body + 8) != get_u64(body + 16) || get_u64(body + 8) == 0 || get_u64(body + 8) > q->count) {
-        model_fail(m, "moved: from queue %u to %u makes no sense", record_queue(record), record_queue(copy));
+        model_fail(m, "moved: from queue %u (%s) to %u (%s) makes no sense", record_queue(record), q ? q->name : "?",
+                   record_queue(copy), to ? to->name : "?");
         return;
     }
     uint64_t seq = get_u64(body + 8);

@@ -49,7 +49,7 @@ static bool message_is_safe(const struct model *m, const struct model_message *m
 static bool message_may_go(const struct model *m, const struct model_queue *q, uint64_t seq, uint32_t newer)
 {
     const struct model_message *msg = &q->messages[seq - 1];
-    if (moment_is_perhaps(m, &msg->expire) || msg->was_expired)
+    if (message_is_perhaps_over(m, msg))
         return true;
     if (q->settings.retention != BROKER_RETENTION_LOG)
         return false;
@@ -325,13 +325,18 @@ static void appended_other(struct model *m, const uint8_t *record, uint64_t inde
     }
 }
 
-void model_appended(struct model *m, const struct append_item *items, uint32_t count, uint64_t index)
+void model_appended(struct model *m, const struct append_item *items, uint32_t count, enum durability durability,
+                    uint64_t index)
 {
     struct op *op = m->current;
     if (record_queue(items[0].record) == UINT32_MAX) /* the broker's own notes */
         return;
-    if (op)
+    if (op && durability != DURABILITY_LAZY)
         op->index = index;
+    if (op && durability == DURABILITY_SYNCED)
+        op->synced_index = index;
+    if (op && op->type == COMMAND_TRANSACT && op->step_index == 0)
+        op->step_index = index;
     if (count > 1 && !(op && op->type == COMMAND_TRANSACT) && appended_move(m, items, count, index))
         return;
     if (is_publishing(op))

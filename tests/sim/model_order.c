@@ -21,7 +21,7 @@ static void check_key_against(struct model *m, const struct model_queue *q, cons
         model_fail(m, "keys: %s/%s seq %" PRIu64 " of key %u goes out while %" PRIu64 " is leased", q->name, g->name,
                    seq, key, other);
     bool plain = message_is_plain(&q->messages[seq - 1]) && message_is_plain(&q->messages[other - 1]);
-    if (plain && other < seq && s->state == SLOT_WANTED && !moment_is_perhaps(m, &q->messages[other - 1].expire))
+    if (plain && other < seq && s->state == SLOT_WANTED && !message_is_perhaps_over(m, &q->messages[other - 1]))
         model_fail(m, "keys: %s/%s seq %" PRIu64 " of key %u goes out before %" PRIu64, q->name, g->name, seq, key,
                    other);
 }
@@ -44,6 +44,8 @@ void check_key(struct model *m, const struct model_queue *q, const struct model_
 bool key_is_free(const struct model_queue *q, const struct model_group *g, uint64_t seq)
 {
     uint32_t key = q->messages[seq - 1].traits.key;
+    if (key != 0 && q->settings.compact) /* its mates may be on their way out */
+        return false;
     for (uint64_t other = 1; key != 0 && other <= q->count; other++) {
         const struct slot *s = &g->slots[other - 1];
         if (other != seq && q->messages[other - 1].traits.key == key && s->state != SLOT_SETTLED)
@@ -58,7 +60,8 @@ static bool is_available(const struct model *m, const struct model_queue *q, con
     const struct model_message *msg = &q->messages[seq - 1];
     const struct slot *s = &g->slots[seq - 1];
     return s->state == SLOT_WANTED && s->deliveries == 0 && msg->turn != 0 && msg->turn < m->turn && !msg->maybe_gone &&
-           msg->traits.due_ms == 0 && !msg->rescheduled && key_is_free(q, g, seq);
+           msg->traits.due_ms == 0 && msg->due.wall_ms == 0 && !msg->rescheduled && !message_is_perhaps_over(m, msg) &&
+           key_is_free(q, g, seq);
 }
 
 /* One of a batch holds its key while the batch is put together. */
@@ -164,9 +167,9 @@ static bool is_deliverable(const struct model *m, const struct model_queue *q, c
     const struct model_message *msg = &q->messages[seq - 1];
     const struct slot *s = &g->slots[seq - 1];
     bool spent = q->settings.max_attempts != 0 && s->deliveries >= q->settings.max_attempts;
-    bool waits = q->settings.backoff != BROKER_BACKOFF_NONE && s->deliveries > 0;
-    return s->state == SLOT_WANTED && !s->leased && !s->rejected_perhaps && !s->due_unsure && !spent && !waits &&
-           !q->altered && msg->turn != 0 && !msg->maybe_gone && moment_is_due(m, &msg->due) &&
+    bool waits = (m->clock_went_back || q->settings.backoff != BROKER_BACKOFF_NONE) && s->deliveries > 0;
+    return s->state == SLOT_WANTED && !s->leased && !s->rejected_perhaps && !s->due_unsure && !msg->due_unsure &&
+           !spent && !waits && !q->altered && msg->turn != 0 && !msg->maybe_gone && moment_is_due(m, &msg->due) &&
            moment_is_due(m, &s->due) && key_is_free(q, g, seq);
 }
 

@@ -17,8 +17,9 @@ static void slot_crash(struct slot *s, bool seeking, enum survives need)
         s->nacked_kill = s->nacked_power;
         s->due_kill = s->due_power;
     }
+    bool kept = s->due.wall_ms == s->due_kill.wall_ms;
+    s->due_unsure |= !kept && s->deliveries > 0; /* what was not confirmed may be there all the same */
     s->due = s->due_kill;
-    s->due_unsure = false;
     s->rejected = s->rejected && s->rejected_how >= need;
 }
 
@@ -348,6 +349,7 @@ void model_check_drained(struct model *m)
             for (uint64_t seq = 1; q->groups[g].exists && seq <= q->count; seq++) {
                 const struct slot *s = &q->groups[g].slots[seq - 1];
                 bool may_wait = s->deliveries > 0 && m->clock_went_back; /* the time of a nack that was not confirmed */
+                may_wait |= q->messages[seq - 1].due_unsure;
                 may_wait |= m->clock_went_back && !key_is_free(q, &q->groups[g], seq);
                 if (s->state == SLOT_WANTED && !may_wait && moment_is_due(m, &q->messages[seq - 1].due) &&
                     moment_is_due(m, &s->due))
@@ -366,13 +368,15 @@ void model_check_drained(struct model *m)
 void model_observe_drained(struct model *m, struct model_queue *q, const broker_queue_info *info)
 {
     uint64_t waiting = 0;
-    if (!info || q->altered || m->clock_went_back || q->settings.retention == BROKER_RETENTION_LOG ||
+    if (!info || m->may_refuse || q->altered || m->clock_went_back || q->settings.retention == BROKER_RETENTION_LOG ||
         q->settings_was.retention == BROKER_RETENTION_LOG)
         return;
     for (uint64_t seq = 1; seq <= q->count; seq++) {
-        bool waits = !moment_is_due(m, &q->messages[seq - 1].due);
+        bool waits = !moment_is_due(m, &q->messages[seq - 1].due) || q->messages[seq - 1].due_unsure;
         for (uint32_t g = 0; g < MODEL_GROUPS; g++)
             waits |= q->groups[g].exists && !moment_is_due(m, &q->groups[g].slots[seq - 1].due);
+        const struct moment *expire = &q->messages[seq - 1].expire; /* past by one clock, and gone once it is by both */
+        waits |= expire->wall_ms != 0 && !moment_is_past(m, expire);
         waiting += waits;
     }
     if (info->messages > waiting)

@@ -31,7 +31,8 @@ bool scan_covers(const struct model *m, const struct op *op, const struct model_
     const struct model_message *msg = &q->messages[seq - 1];
     bool delayed = msg->due.wall_ms != 0 || msg->rescheduled;
     bool state = op->u.scan.state == BROKER_SCAN_ANY || (op->u.scan.state == BROKER_SCAN_SCHEDULED && delayed) ||
-                 (op->u.scan.state == BROKER_SCAN_AVAILABLE && moment_is_due(m, &msg->due));
+                 (op->u.scan.state == BROKER_SCAN_AVAILABLE &&
+                  (moment_is_due(m, &msg->due) || msg->was_due || msg->rescheduled));
     bool dead = seq <= op->u.scan.last && op->bytes[seq - 1];
     return is_meant(op, q, seq) && state && !dead;
 }

@@ -84,9 +84,11 @@ static void duplicate_answered(struct model *m, struct op *op, struct op_record 
 {
     struct model_queue *q = &m->queues[r->queue];
     uint64_t stored = stored_seq(q, r);
+    bool by_id = false;
     m->duplicates++;
     if (stored == 0 && r->traits.id != 0 && (id_perhaps_known(op, q, &r->traits, seq) || is_known(m, r))) {
         stored = seq <= q->count ? seq : 0; /* not by its number, but by its id */
+        by_id = true;
         m->known[m->known_count++ % MODEL_KNOWN] = (struct known){r->producer, r->number};
     }
     if (r->seq == 0 && stored == 0 && seq == 0 && r->traits.id != 0) /* it was one by its id before */
@@ -99,7 +101,7 @@ static void duplicate_answered(struct model *m, struct op *op, struct op_record 
         model_fail(m, "duplicate: %s seq %llu is called a copy of %llu", q->name, (unsigned long long)stored,
                    (unsigned long long)seq);
     else
-        promise(m, q, stored, op->asked);
+        promise(m, q, stored, by_id ? SURVIVES_NOTHING : op->asked); /* the first one's promise counts */
 }
 
 void record_answered(struct model *m, struct op *op, struct op_record *r, const struct publish_result *result,
@@ -314,5 +316,5 @@ void settle_completed(struct model *m, struct op *op, const struct completion *c
     if (c->u.settle.settled + c->u.settle.stale != op->receipt_count || stale != c->u.settle.stale)
         model_fail(m, "%s #%u of %u receipts: %u settled, %u stale, %u of them listed", model_op_name(op->type),
                    op->correlation, op->receipt_count, c->u.settle.settled, c->u.settle.stale, stale);
-    model_confirm_index(m, op->asked, op->index);
+    model_confirm_index(m, op->asked, op->asked == SURVIVES_POWER ? op->synced_index : op->index);
 }

@@ -15,9 +15,13 @@ struct moment moment_after(const struct model *m, uint64_t ms)
     return ms ? (struct moment){m->now.wall.ms + ms, m->now.mono.ms + ms} : (struct moment){0};
 }
 
+/* The two clocks are never quite together: what they are apart by little does not count as a jump of one of them. */
+#define CLOCKS_APART_MS 200u
+
 bool moment_is_due(const struct model *m, const struct moment *t)
 {
-    return t->mono_ms <= m->now.mono.ms;
+    bool nearly = t->wall_ms <= m->now.wall.ms && t->mono_ms <= m->now.mono.ms + CLOCKS_APART_MS;
+    return t->mono_ms <= m->now.mono.ms || nearly;
 }
 
 bool moment_is_past(const struct model *m, const struct moment *t)
@@ -35,9 +39,11 @@ void moment_restarted(const struct model *m, struct moment *t)
     *t = moment_at(m, t->wall_ms);
 }
 
+/* By each clock: which of them will count is not known. */
 static struct moment earlier(struct moment a, struct moment b)
 {
-    return a.mono_ms < b.mono_ms ? a : b;
+    return (struct moment){a.wall_ms < b.wall_ms ? a.wall_ms : b.wall_ms,
+                           a.mono_ms < b.mono_ms ? a.mono_ms : b.mono_ms};
 }
 
 void message_timed(struct model *m, const struct model_queue *q, struct model_message *msg, const uint8_t *record)
@@ -48,6 +54,21 @@ void message_timed(struct model *m, const struct model_queue *q, struct model_me
     uint64_t queue = q->settings.ttl_ms ? msg->time_ms + q->settings.ttl_ms : 0, own = view.expire_ms;
     msg->due = view.due_ms > msg->time_ms ? moment_at(m, view.due_ms) : (struct moment){0};
     msg->expire = moment_at(m, own && (!queue || own < queue) ? own : queue);
+}
+
+bool message_is_perhaps_over(const struct model *m, const struct model_message *msg)
+{
+    return msg->was_expired || moment_is_perhaps(m, &msg->expire);
+}
+
+void model_clock_set(struct model *m)
+{
+    for (uint32_t i = 0; i < MODEL_QUEUES; i++) {
+        for (uint64_t k = 0; k < m->queues[i].count; k++) {
+            struct model_message *msg = &m->queues[i].messages[k];
+            msg->was_expired = message_is_perhaps_over(m, msg);
+        }
+    }
 }
 
 static void forget_if_due(const struct model *m, struct moment *t)
@@ -64,6 +85,7 @@ void model_times_crash(struct model *m)
         for (uint64_t k = 0; k < q->count; k++) {
             struct model_message *msg = &q->messages[k];
             msg->was_due |= msg->due.wall_ms != 0 && moment_is_due(m, &msg->due);
+            msg->was_due |= msg->due_index != 0 && moment_is_due(m, &msg->due_before);
             msg->was_expired |= moment_is_perhaps(m, &msg->expire);
             for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
                 forget_if_due(m, &q->groups[g].slots[k].due_kill);
@@ -83,6 +105,7 @@ static void message_restarted(const struct model *m, struct model_message *msg)
         msg->due = msg->due_before;
     else if (fate == FATE_OPEN)
         msg->due = earlier(msg->due, msg->due_before);
+    msg->due_unsure |= fate != FATE_SURE;
     msg->due_index = 0;
     if (msg->deleted_index != 0 && index_fate(m, msg->deleted_index) != FATE_SURE)
         msg->deleted_index = 0;
@@ -167,10 +190,8 @@ void reschedule_applied(struct model *m, struct op *op)
     msg->due_index = op->index;
     msg->rescheduled = true;
     m->rescheduled++;
-    uint64_t at = op->u.reschedule.due_ms;
-    msg->due = op->u.reschedule.is_delay ? moment_after(m, at)
-               : at > m->now.wall.ms     ? moment_at(m, at)
-                                         : (struct moment){0};
+    uint64_t at = op->u.reschedule.due_ms + (op->u.reschedule.is_delay ? m->now.wall.ms : 0);
+    msg->due = moment_at(m, at > m->now.wall.ms ? at : m->now.wall.ms);
 }
 
 void reschedule_begun(struct model *m, struct op *op)

@@ -14,7 +14,7 @@ void transact_applied(struct model *m, struct op *op)
     if (op->applied || !is_stored(op))
         return;
     op->applied = true;
-    struct atom *a = atom_new(m, op->index);
+    struct atom *a = atom_new(m, op->step_index);
     for (uint32_t i = 0; i < op->receipt_count; i++) {
         const struct op_receipt *r = &op->receipts[i];
         if (r->fate == RECEIPT_STALE) {
@@ -28,9 +28,9 @@ void transact_applied(struct model *m, struct op *op)
     for (uint32_t i = 0; i < op->record_count; i++) {
         if (op->records[i].seq == 0 && !(op->records[i].queue == BY_TOPIC && op->unroutable_ok))
             model_fail(m, "transaction #%u: message %u of %u was not stored", op->correlation, i, op->record_count);
-        if (op->records[i].index != op->index && op->records[i].seq != 0)
+        if (op->records[i].index != op->step_index && op->records[i].seq != 0)
             model_fail(m, "transaction #%u: in batches %" PRIu64 " and %" PRIu64, op->correlation, op->records[i].index,
-                       op->index);
+                       op->step_index);
     }
 }
 
@@ -70,6 +70,6 @@ void transact_completed(struct model *m, struct op *op, const struct completion 
     }
     if (op->record_count == 0 && c->u.transact.duplicate)
         model_fail(m, "transaction #%u: without messages, and said to be a retry", op->correlation);
-    model_confirm_index(m, op->asked, op->index);
+    model_confirm_index(m, op->asked, op->step_index);
     m->transactions++;
 }

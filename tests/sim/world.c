@@ -6,16 +6,26 @@
 #include <string.h>
 #include <wire.h>
 
+/* Before the first batch of its own: the last that the start found, and the mark that it made of itself. */
+static void note_found(struct world *w)
+{
+    struct store_stats stats;
+    store_engine_ops.stats(w->store, &stats);
+    if (w->found_index == 0)
+        w->found_index = stats.log_index;
+}
+
 /* ---- between engine and store: the model sees what is appended ------------------------------------------------------------ */
 
 static broker_error spy_append(void *arg, const uint8_t *record, uint32_t length, enum durability durability,
                                uint64_t *index)
 {
     struct world *w = arg;
+    note_found(w);
     broker_error error = store_engine_ops.append(w->store, record, length, durability, index);
     struct append_item item = {record, length};
     if (!error && !w->disk->frozen)
-        model_appended(&w->model, &item, 1, *index);
+        model_appended(&w->model, &item, 1, durability, *index);
     return error;
 }
 
@@ -42,9 +52,10 @@ static broker_error spy_append_all(void *arg, const struct append_item *items, u
                                    enum durability durability, uint64_t *index)
 {
     struct world *w = arg;
+    note_found(w);
     broker_error error = store_all(w, items, count, durability, index);
     if (!error && !w->disk->frozen)
-        model_appended(&w->model, items, count, *index);
+        model_appended(&w->model, items, count, durability, *index);
     return error;
 }
 
@@ -271,14 +282,14 @@ bool world_start(struct world *w)
     w->now.mono.ms = 1000 + rng_below(&w->rng, 1000000); /* another start, another monotonic clock */
     w->model.now = w->now;
     process_new(w);
+    w->found_index = 0;
     w->model.times_are_read = w->engine_options.max_schedule_entries != 0;
     w->starts++;
     w->model.starts_since++;
     broker_error error = store_open(w->store, w->engine, w->now, &report);
     if (error == BROKER_OK && !world_is_dying(w)) {
-        struct store_stats stats;
-        store_engine_ops.stats(w->store, &stats);
-        model_started(&w->model, stats.log_index - 1);
+        note_found(w);
+        model_started(&w->model, w->found_index - 1);
         model_trace(&w->model, "started (%llu), found %llu batches", (unsigned long long)w->starts,
                     (unsigned long long)w->model.last_index);
         return true;

@@ -56,6 +56,7 @@ struct world {
     bool observed;
     enum observing what;
     monotime engine_next;                        /* when it wants its next turn */
+    uint64_t found_index;                        /* the last batch when the process came up: its own mark */
     uint32_t output_room;                        /* deliveries that fit before a connection's output counts as full */
     uint64_t starts, cuts, kills, broken_starts; /* statistics */
     char report[400];                            /* what store_open had to say */

@@ -1,9 +1,15 @@
 /* Requests of what queues can do besides fifo: settings, filters, topics, transactions, scans, backups; and their answers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "test_rig.h"
+#include <cmocka.h>
+
+#include "test/rig.h"
 
 /* A map that came, looked into. */
 static struct wire_map map;

@@ -1,10 +1,16 @@
 /* The front as such: greeting, frames, deliveries, deadlines, the end. Requests that came later: front_requests_test.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "test_rig.h"
+#include <cmocka.h>
+
+#include "test/rig.h"
 
 /* ---- greeting ------------------------------------------------------------------------------------------------------- */
 

@@ -1,14 +1,7 @@
 /* A front over socket pairs, with a double for the engine that notes commands and answers as the test says; and a client by
-   hand. Shared by the tests of this folder. */
-#ifndef TEST_RIG_H
-#define TEST_RIG_H
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+   hand. Shared by the tests of this folder, which include cmocka.h first. */
+#ifndef FRONT_TCP_RIG_H
+#define FRONT_TCP_RIG_H
 
 #include "front_internal.h"
 

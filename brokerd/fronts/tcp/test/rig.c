@@ -1,11 +1,17 @@
-#include "test_rig.h"
-
 #include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <cmocka.h>
+
+#include "rig.h"
 
 /* ---- the double ----------------------------------------------------------------------------------------------------- */
 
