@@ -43,7 +43,7 @@ def blocked(args):
         drive(broker, "publish", "beside", args.blocked, "keys=1")
         broker.command("lease", "beside", "--lease", "1d")
         before = settle_rss(broker)
-        note("passing over the blocked ones, once: messages a second", pass_over(broker, args), "")
+        note("passing over the blocked ones, once: messages", pass_over(broker, args), "/s")
         note("memory that they take when passed over", (settle_rss(broker) - before) / MIB, "MiB")
         for _ in range(args.rounds):
             for name in ("alone", "beside"):
