@@ -23,10 +23,12 @@ def urgent(args):
         idle = settle_rss(broker)
         broker.command("queue", "create", "empty")
         without = drive(broker, "latency", "empty", args.times, 20)
+        fill(broker, "small", args.messages // 20)  # as busy a consumer, but a short queue
+        small = drive(broker, "latency", "small", args.times, 20)
         fill(broker, "full", args.messages)
         note("memory with the backlog, above the idle one", (settle_rss(broker) - idle) / MIB, "MiB")
         within = drive(broker, "latency", "full", args.times, 20)
-        for r, title in ((without, "empty queue"), (within, "behind the backlog")):
+        for r, title in ((without, "empty queue"), (small, f"behind {args.messages // 20:,}"), (within, f"behind {args.messages:,}")):
             print(f"  publish to delivery, {title:20} median {r['median']:7.2f} ms   99th percentile {r['p99']:7.2f} ms   "
                   f"worst {r['worst']:7.2f} ms   meanwhile {r['others']:,.0f} others a second", flush=True)
         note("memory after it, above the idle one", (settle_rss(broker) - idle) / MIB, "MiB")
@@ -41,7 +43,7 @@ def blocked(args):
         drive(broker, "publish", "beside", args.blocked, "keys=1")
         broker.command("lease", "beside", "--lease", "1d")
         before = settle_rss(broker)
-        note("passing over the blocked ones, once: messages a second", pass_over(broker, args), "")
+        note("passing over the blocked ones, once: messages", pass_over(broker, args), "/s")
         note("memory that they take when passed over", (settle_rss(broker) - before) / MIB, "MiB")
         for _ in range(args.rounds):
             for name in ("alone", "beside"):
