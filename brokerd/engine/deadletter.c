@@ -346,6 +346,8 @@ static void queue_expire(struct engine *e, struct queue *q, uint32_t *left)
     }
     if (!*left) { /* go on next turn, from where it is */
         expiring_wake(e, q, q->expire_at);
+    } else { /* the next time from the first: what somebody held may be free by then */
+        q->expire_at = 1;
     }
 }
 
