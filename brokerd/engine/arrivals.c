@@ -48,16 +48,12 @@ static bool item_add(struct arrivals *a, const uint8_t *record, uint32_t length)
 /* Its record lies in a->made, which may move: the item holds the offset until the commit. */
 bool arrivals_add_record(struct arrivals *a, uint8_t type, uint32_t queue, const void *body, size_t len)
 {
-    uint32_t length = RECORD_HEAD_BYTES + (uint32_t)len;
-    uint8_t *record = buf_reserve(&a->made, pad8(length));
-    if (!record || !item_add(a, NULL, length)) {
+    size_t before = a->made.len;
+    const uint8_t *record = engine_put_record(a->e, &a->made, type, queue, 0, body, len);
+    if (!record || !item_add(a, NULL, record_length(record))) {
+        a->made.len = before;
         return false;
     }
-    struct record_head head = {.length = length, .type = type, .queue = queue, .time_ms = a->e->now.wall.ms};
-    record_head_put(record, &head);
-    memcpy(record + RECORD_HEAD_BYTES, body, len);
-    memset(record + length, 0, pad8(length) - length);
-    a->made.len += pad8(length);
     return true;
 }
 

@@ -59,14 +59,7 @@ uint64_t backoff_due(const struct engine *e, const struct group *g, uint64_t seq
 /* Settle one message for g, durably in time. */
 static bool settle_one(struct engine *e, struct group *g, uint64_t seq, uint32_t key)
 {
-    uint8_t body[24];
-    uint64_t index;
-    put_u32(body, g->id);
-    put_u32(body + 4, 1);
-    put_u64(body + 8, seq);
-    put_u64(body + 16, seq);
-    if (engine_append(e, RECORD_SETTLE, g->queue->id, 0, body, sizeof body, DURABILITY_LAZY, &index) ||
-        !group_settle(e, g, seq, seq)) {
+    if (!group_settle_lazily(e, g, seq, seq)) {
         return false;
     }
     key_release(e, g, key, seq);
@@ -204,11 +197,8 @@ static enum step bury(struct engine *e, struct group *g, struct dying *d)
     }
     broker_error error;
     struct queue *to = dead_letter_queue(e, q, &error);
-    uint8_t body[24];
-    put_u32(body, g->id);
-    put_u32(body + 4, 1);
-    put_u64(body + 8, d->seq);
-    put_u64(body + 16, d->seq);
+    uint8_t body[ONE_RANGE_BYTES];
+    put_one_range(body, g->id, d->seq, d->seq);
     struct dead_note note = {.reason = d->reason, .group = g, .attempts = d->attempts};
     struct move move = {.from = q,
                         .to = to,
@@ -272,11 +262,9 @@ static bool is_for_somebody(const struct queue *q, uint64_t seq)
 /* One expired message: its copy among the dead letters if that is wanted, and its end. */
 static enum step expire_one(struct engine *e, struct queue *q, uint64_t seq)
 {
-    uint8_t body[24] = {0};
+    uint8_t body[ONE_RANGE_BYTES];
     uint64_t index, damaged;
-    put_u32(body + 4, 1);
-    put_u64(body + 8, seq);
-    put_u64(body + 16, seq);
+    put_one_range(body, 0, seq, seq);
     struct stored_message message;
     uint32_t got = 0;
     enum read_status status = READ_END;
@@ -315,12 +303,7 @@ static enum step expire_one(struct engine *e, struct queue *q, uint64_t seq)
 /* What every group has behind it need not be known as expired any more. */
 static void prune_expired(struct queue *q)
 {
-    uint64_t floor = q->next_seq - 1;
-    const struct group *g;
-    LIST_FOREACH(g, &q->groups, of_queue)
-    {
-        floor = g->floor < floor ? g->floor : floor;
-    }
+    uint64_t floor = queue_floor(q);
     if (q->settings.retention == BROKER_RETENTION_WORK) {
         seqset_drop_to(&q->expired, floor);
     }

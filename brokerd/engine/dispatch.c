@@ -21,7 +21,7 @@ static uint32_t share(const struct group *g, const struct consumer *consumer)
 {
     uint64_t most = consumer->one_shot ? LEASE_MESSAGES_MAX : BLOCK_MESSAGES, n = most;
     uint64_t parked;
-    if (!g->lanes && !keys_next((struct group *)g, &parked)) {
+    if (!g->lanes && !keys_next(g, &parked)) {
         n = (fresh_waiting(g) + g->ready.len + g->ready_count - 1) / g->ready_count;
     }
     n = n < consumer->credit_messages ? n : consumer->credit_messages;
@@ -151,7 +151,7 @@ static bool hand_out(struct engine *e, struct group *g, struct consumer *consume
         return false;
     }
     batch_taken(g, b);
-    for (uint32_t i = 0; i < b->count; i++) {
+    for (uint32_t i = 0; b->fresh < b->count && i < b->count; i++) {
         e->stats.redelivered += b->attempts[i] > 1;
     }
     if (block_count) {

@@ -125,14 +125,13 @@ void engine_fail(struct engine *e, const struct command *c, broker_error error, 
     }
 }
 
-broker_error engine_append(struct engine *e, uint8_t type, uint32_t queue, uint64_t seq, const void *body, size_t len,
-                           enum durability durability, uint64_t *index)
+uint8_t *engine_put_record(const struct engine *e, struct buf *out, uint8_t type, uint32_t queue, uint64_t seq,
+                           const void *body, size_t len)
 {
     uint32_t length = RECORD_HEAD_BYTES + (uint32_t)len;
-    buf_clear(&e->scratch);
-    uint8_t *record = buf_reserve(&e->scratch, pad8(length));
+    uint8_t *record = buf_reserve(out, pad8(length));
     if (!record) {
-        return BROKER_NO_MEMORY;
+        return NULL;
     }
     struct record_head head = {.length = length, .type = type, .queue = queue, .seq = seq, .time_ms = e->now.wall.ms};
     record_head_put(record, &head);
@@ -140,7 +139,16 @@ broker_error engine_append(struct engine *e, uint8_t type, uint32_t queue, uint6
         memcpy(record + RECORD_HEAD_BYTES, body, len);
     }
     memset(record + length, 0, pad8(length) - length);
-    return e->ops->append(e->store, record, length, durability, index);
+    out->len += pad8(length);
+    return record;
+}
+
+broker_error engine_append(struct engine *e, uint8_t type, uint32_t queue, uint64_t seq, const void *body, size_t len,
+                           enum durability durability, uint64_t *index)
+{
+    buf_clear(&e->scratch);
+    const uint8_t *record = engine_put_record(e, &e->scratch, type, queue, seq, body, len);
+    return record ? e->ops->append(e->store, record, record_length(record), durability, index) : BROKER_NO_MEMORY;
 }
 
 void engine_append_failed(struct engine *e, const struct command *c, broker_error error)

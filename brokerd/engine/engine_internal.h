@@ -9,6 +9,9 @@ void engine_answer(struct engine *e, const struct command *c,
                    broker_error error); /* error needs e->text; OK has no payload */
 void engine_fail(struct engine *e, const struct command *c, broker_error error, uint32_t retry_ms, const char *format,
                  ...) __attribute__((format(printf, 5, 6)));
+/* Add a record to `out`; where it lies, until `out` grows. NULL: no memory, `out` is as it was. */
+uint8_t *engine_put_record(const struct engine *e, struct buf *out, uint8_t type, uint32_t queue, uint64_t seq,
+                           const void *body, size_t len);
 /* Build a record with a control body in scratch and append it. */
 broker_error engine_append(struct engine *e, uint8_t type, uint32_t queue, uint64_t seq, const void *body, size_t len,
                            enum durability durability, uint64_t *index);
@@ -41,6 +44,8 @@ void queue_apply_trim(struct engine *e, struct queue *q, uint64_t last);
 void queue_report_dead(struct engine *e, struct queue *q, uint64_t first, uint64_t last);
 void queue_arm_trim(struct engine *e, struct queue *q, uint64_t at_ms);
 void queue_run_trims(struct engine *e);
+uint64_t queue_floor(const struct queue *q);        /* every group has settled everything up to it */
+void queue_grew(struct engine *e, struct queue *q); /* after a publish: retention, limits, compaction */
 /* Call fn for each maximal range of [from, last] that no group wants any more (or that is trimmed). */
 void queue_each_dead(const struct queue *q, uint64_t from, uint64_t last, bool (*fn)(void *, uint64_t, uint64_t),
                      void *arg);
@@ -83,6 +88,17 @@ struct group *group_add(struct engine *e, struct queue *q, uint32_t id, struct n
 void group_remove(struct engine *e, struct group *g, broker_error why, const char *text); /* ends its consumers */
 /* Settle [first, last] for g: what was not settled before and now is for all groups is reported dead. */
 bool group_settle(struct engine *e, struct group *g, uint64_t first, uint64_t last);
+/* The body of a record about one range, of one group (0 where the record is about none). */
+enum { ONE_RANGE_BYTES = 24 };
+static inline void put_one_range(uint8_t body[ONE_RANGE_BYTES], uint32_t group, uint64_t first, uint64_t last)
+{
+    put_u32(body, group);
+    put_u32(body + 4, 1);
+    put_u64(body + 8, first);
+    put_u64(body + 16, last);
+}
+/* Settle [first, last] in the log, with whatever is written next, and in memory. false: no room, no memory. */
+bool group_settle_lazily(struct engine *e, struct group *g, uint64_t first, uint64_t last);
 bool group_has_settled(const struct group *g, uint64_t seq);
 uint64_t group_next_settled(const struct group *g, uint64_t from);
 uint64_t group_next_unsettled(const struct group *g, uint64_t from);
@@ -120,6 +136,7 @@ void message_accept(struct engine *e, uint8_t *record, struct record_view *view)
 broker_error message_check(struct engine *e, struct queue *q, const struct record_view *view);
 bool frame_is_sound(struct engine *e, const struct command *c, const uint8_t *records, size_t len, bool by_topic);
 uint32_t publish_retry_ms(broker_error error);
+bool publish_reserve_result(struct engine *e, size_t count); /* room in e->results for one more than `count` */
 /* Make `last_seq` of q visible when the batch `index` is as durable as asked; nobody waits. */
 void publish_await(struct engine *e, struct queue *q, uint64_t last_seq, enum durability durability, uint64_t index);
 void publish(struct engine *e, const struct command *c);
@@ -129,7 +146,8 @@ void producers_forget_queue(struct engine *e, uint32_t queue);
 bool producer_has(const struct producer *p, uint64_t number);
 void producer_note(struct producer *p, uint64_t number, uint64_t seq);
 uint64_t producer_seq(const struct producer *p, uint64_t number); /* what `number` was stored as; 0: not remembered */
-void producer_touch(struct engine *e, struct producer *p);
+/* The producer, made if it is new, else counted as used now. NULL: no memory. */
+struct producer *producer_use(struct engine *e, uint32_t queue, uint64_t producer);
 struct producer *producer_find(struct engine *e, uint32_t queue, uint64_t producer);
 struct producer *producer_make(struct engine *e, uint32_t queue, uint64_t producer);
 void producers_free(struct engine *e);
@@ -236,7 +254,7 @@ void key_untake(struct group *g, uint32_t key,
 /* A message is settled or gone: the next of its key may go. */
 void key_release(struct engine *e, struct group *g, uint32_t key, uint64_t seq);
 /* The parked message whose turn it is; false: none. key_take makes it the holder. */
-bool keys_next(struct group *g, uint64_t *seq);
+bool keys_next(const struct group *g, uint64_t *seq);
 /* first..last are settled or gone, whatever they waited for. */
 void keys_drop(struct engine *e, struct group *g, uint64_t first, uint64_t last);
 /* The cursor stays before `from`: plain messages from there on that were parked are to be looked at again. */

@@ -30,14 +30,8 @@ static void report_damage(struct engine *e, struct group *g, uint64_t seq)
 /* A seq that is not there any more (quarantined, trimmed) is settled for this group, durably, so that it is not looked for again. */
 static bool settle_hole(struct engine *e, struct group *g, uint64_t first, uint64_t last)
 {
-    uint8_t body[24];
-    uint64_t index;
-    put_u32(body, g->id);
-    put_u32(body + 4, 1);
-    put_u64(body + 8, first);
-    put_u64(body + 16, last);
-    if (engine_append(e, RECORD_SETTLE, g->queue->id, 0, body, sizeof body, DURABILITY_LAZY, &index) == BROKER_OK) {
-        return group_settle(e, g, first, last);
+    if (group_settle_lazily(e, g, first, last)) {
+        return true;
     }
     heap_set(&e->delays, &g->delay, e->now.mono.ms + RETRY_MS); /* nothing else may wake the group */
     return false;

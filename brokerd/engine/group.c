@@ -183,6 +183,15 @@ bool group_settle(struct engine *e, struct group *g, uint64_t first, uint64_t la
     }
 }
 
+bool group_settle_lazily(struct engine *e, struct group *g, uint64_t first, uint64_t last)
+{
+    uint8_t body[ONE_RANGE_BYTES];
+    uint64_t index;
+    put_one_range(body, g->id, first, last);
+    return engine_append(e, RECORD_SETTLE, g->queue->id, 0, body, sizeof body, DURABILITY_LAZY, &index) == BROKER_OK &&
+           group_settle(e, g, first, last);
+}
+
 /* ---- returned messages ------------------------------------------------------------------------------------------- */
 
 static void arm_delay(struct engine *e, struct group *g)

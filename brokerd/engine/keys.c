@@ -257,7 +257,7 @@ void key_release(struct engine *e, struct group *g, uint32_t key, uint64_t seq)
     group_wake(e, g);
 }
 
-bool keys_next(struct group *g, uint64_t *seq)
+bool keys_next(const struct group *g, uint64_t *seq)
 {
     struct key_state *s = g->keys ? TAILQ_FIRST(&g->keys->turns) : NULL;
     if (s) {

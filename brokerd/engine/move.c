@@ -6,7 +6,7 @@
 
 #include "engine_internal.h"
 
-enum { DEAD_PREFIX_LEN = 5, NOTE_PAIRS_MAX = 7, NUMBER_BYTES = 24 };
+enum { DEAD_PREFIX_LEN = 5, NUMBER_BYTES = 24 };
 
 static void pack_number(msgpack_packer *pk, const char *name, uint64_t value)
 {
@@ -117,21 +117,6 @@ static uint8_t *build_copy(struct engine *e, const struct move *m, const struct 
     return record;
 }
 
-static uint8_t *build_end(struct engine *e, const struct move *m, uint32_t *length)
-{
-    *length = RECORD_HEAD_BYTES + (uint32_t)m->end_len;
-    buf_clear(&e->scratch);
-    uint8_t *record = buf_reserve(&e->scratch, pad8(*length));
-    if (record) {
-        struct record_head head = {
-            .length = *length, .type = m->end_type, .queue = m->from->id, .time_ms = e->now.wall.ms};
-        record_head_put(record, &head);
-        memcpy(record + RECORD_HEAD_BYTES, m->end_body, m->end_len);
-        memset(record + *length, 0, pad8(*length) - *length);
-    }
-    return record;
-}
-
 broker_error message_move(struct engine *e, const struct move *m, uint64_t *index)
 {
     struct record_view view;
@@ -142,7 +127,9 @@ broker_error message_move(struct engine *e, const struct move *m, uint64_t *inde
         return BROKER_DAMAGED;
     }
     uint8_t *copy = build_copy(e, m, &view, &items[0].length);
-    uint8_t *end = copy ? build_end(e, m, &items[1].length) : NULL;
+    buf_clear(&e->scratch);
+    const uint8_t *end =
+        copy ? engine_put_record(e, &e->scratch, m->end_type, m->from->id, 0, m->end_body, m->end_len) : NULL;
     if (!end || !pending_reserve(&e->synced) || !pending_reserve(&e->written)) {
         return BROKER_NO_MEMORY;
     }
@@ -154,7 +141,7 @@ broker_error message_move(struct engine *e, const struct move *m, uint64_t *inde
         return BROKER_NO_MEMORY;
     }
     items[0].record = copy;
-    items[1].record = end;
+    items[1] = (struct append_item){.record = end, .length = record_length(end)};
     broker_error error = e->ops->append_all(e->store, items, 2, DURABILITY_SYNCED, index);
     if (error) {
         message_undo(e, to, &view, seq);

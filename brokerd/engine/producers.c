@@ -45,11 +45,21 @@ struct producer *producer_make(struct engine *e, uint32_t queue, uint64_t produc
     return p;
 }
 
-void producer_touch(struct engine *e, struct producer *p)
+static void producer_touch(struct engine *e, struct producer *p)
 {
     p->used_ms = e->now.mono.ms;
     TAILQ_REMOVE(&e->producers_by_use, p, by_use);
     TAILQ_INSERT_TAIL(&e->producers_by_use, p, by_use);
+}
+
+struct producer *producer_use(struct engine *e, uint32_t queue, uint64_t producer)
+{
+    struct producer *p = producer_find(e, queue, producer);
+    if (!p) {
+        return producer_make(e, queue, producer);
+    }
+    producer_touch(e, p);
+    return p;
 }
 
 static uint32_t hole_at_or_after(const struct producer *p, uint64_t number)

@@ -155,6 +155,20 @@ struct publishing {
     size_t result_count;
 };
 
+bool publish_reserve_result(struct engine *e, size_t count)
+{
+    if (count < e->result_cap) {
+        return true;
+    }
+    size_t cap = e->result_cap ? e->result_cap * 2 : 16;
+    struct publish_result *results = realloc(e->results, cap * sizeof *results);
+    if (results) {
+        e->results = results;
+        e->result_cap = cap;
+    }
+    return results != NULL;
+}
+
 /* Add one record's fate to the results, merged with the one before where they continue each other. */
 static bool note_result(struct publishing *p, broker_error error, uint64_t seq, bool duplicate, uint32_t retry_ms)
 {
@@ -167,14 +181,8 @@ static bool note_result(struct publishing *p, broker_error error, uint64_t seq, 
             return true;
         }
     }
-    if (p->result_count == e->result_cap) {
-        size_t cap = e->result_cap ? e->result_cap * 2 : 16;
-        struct publish_result *results = realloc(e->results, cap * sizeof *results);
-        if (!results) {
-            return false;
-        }
-        e->results = results;
-        e->result_cap = cap;
+    if (!publish_reserve_result(e, p->result_count)) {
+        return false;
     }
     e->results[p->result_count++] = (struct publish_result){.first_seq = seq,
                                                             .first_index = p->record,
@@ -189,12 +197,7 @@ static bool note_result(struct publishing *p, broker_error error, uint64_t seq, 
 static bool is_duplicate(struct publishing *p, uint64_t producer, uint64_t number)
 {
     if (!p->producer || p->producer->key.producer != producer) {
-        p->producer = producer_find(p->e, p->q->id, producer);
-        if (!p->producer) {
-            p->producer = producer_make(p->e, p->q->id, producer);
-        } else {
-            producer_touch(p->e, p->producer);
-        }
+        p->producer = producer_use(p->e, p->q->id, producer);
     }
     return p->producer && producer_has(p->producer, number);
 }
@@ -394,12 +397,6 @@ void publish(struct engine *e, const struct command *c)
         engine_append_failed(e, c, BROKER_NO_MEMORY);
         return;
     }
-    if (q->settings.retention == BROKER_RETENTION_LOG) {
-        queue_arm_trim(e, q, e->now.mono.ms + TRIM_PAUSE_MS);
-    }
     answer_later(&p, c);
-    limits_enforce(e, q);
-    if (q->settings.compact) {
-        compact_note(e, q);
-    }
+    queue_grew(e, q);
 }

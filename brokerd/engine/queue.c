@@ -92,6 +92,24 @@ void queue_remove(struct engine *e, struct queue *q)
     free(q);
 }
 
+uint64_t queue_floor(const struct queue *q)
+{
+    uint64_t floor = q->next_seq - 1;
+    const struct group *g;
+    LIST_FOREACH(g, &q->groups, of_queue)
+    {
+        floor = g->floor < floor ? g->floor : floor;
+    }
+    return floor;
+}
+
+void queue_grew(struct engine *e, struct queue *q)
+{
+    queue_arm_trim(e, q, e->now.mono.ms + TRIM_PAUSE_MS);
+    limits_enforce(e, q);
+    compact_note(e, q);
+}
+
 /* ---- what is dead ------------------------------------------------------------------------------------------------- */
 
 /* The least seq >= from that all groups have settled, if that is within `last`; else last + 1. */

@@ -381,12 +381,11 @@ static void answer(struct engine *e, const struct scan *s, const struct turn *t)
 /* The changes are in the log: answer once they are on disk. false: no memory, try again. */
 static bool answer_once_durable(struct engine *e, struct scan *s)
 {
-    static const uint8_t nothing[8]; /* a settle of no ranges: it carries the sync for all that lies before it */
     uint64_t index;
     if (!pending_reserve(&e->synced)) {
         return false;
     }
-    bool syncs = engine_append(e, RECORD_SETTLE, 0, 0, nothing, sizeof nothing, DURABILITY_SYNCED, &index) == BROKER_OK;
+    bool syncs = engine_append_barrier(e, &index) == BROKER_OK;
     s->index = syncs ? index : s->index;
     struct pending p = {.index = s->index, .token = s->token, .type = COMMAND_SCAN};
     p.u.scan.matched = s->matched;

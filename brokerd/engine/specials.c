@@ -53,12 +53,7 @@ static void specials_prune(struct engine *e, struct queue *q)
     if (!q->specials) {
         return;
     }
-    uint64_t floor = q->next_seq - 1;
-    struct group *g;
-    LIST_FOREACH(g, &q->groups, of_queue)
-    {
-        floor = g->floor < floor ? g->floor : floor;
-    }
+    uint64_t floor = queue_floor(q);
     if (q->settings.retention == BROKER_RETENTION_LOG && floor > q->trimmed) {
         floor = q->trimmed; /* a group may go back there */
     }

@@ -15,22 +15,6 @@ struct routing {
     uint32_t target_cap;
 };
 
-/* Room for one more result, so that what was stored is never without one. */
-static bool reserve_result(struct routing *r)
-{
-    struct engine *e = r->e;
-    if (r->result_count < e->result_cap) {
-        return true;
-    }
-    size_t cap = e->result_cap ? e->result_cap * 2 : 16;
-    struct publish_result *results = realloc(e->results, cap * sizeof *results);
-    if (results) {
-        e->results = results;
-        e->result_cap = cap;
-    }
-    return results != NULL;
-}
-
 static bool note(struct routing *r, broker_error error, uint64_t queues, bool duplicate, uint32_t retry_ms)
 {
     struct engine *e = r->e;
@@ -41,7 +25,7 @@ static bool note(struct routing *r, broker_error error, uint64_t queues, bool du
             return true;
         }
     }
-    if (!reserve_result(r)) {
+    if (!publish_reserve_result(r->e, r->result_count)) {
         return false;
     }
     e->results[r->result_count++] = (struct publish_result){.first_seq = queues,
@@ -127,11 +111,7 @@ static broker_error store(struct routing *r, uint8_t *record, uint32_t count)
         await_places(r, &a, durability);
     }
     for (uint32_t i = 0; !error && i < count; i++) {
-        limits_enforce(r->e, r->targets[i]);
-        if (r->targets[i]->settings.retention == BROKER_RETENTION_LOG) {
-            queue_arm_trim(r->e, r->targets[i], r->e->now.mono.ms + TRIM_PAUSE_MS);
-            compact_note(r->e, r->targets[i]);
-        }
+        queue_grew(r->e, r->targets[i]);
     }
     arrivals_release(&a);
     return error;
@@ -144,16 +124,11 @@ static bool route_record(struct routing *r, uint8_t *record, broker_error *error
     struct record_view view;
     uint32_t count, bound;
     record_view_get(record, UINT32_MAX, &view); /* sound: checked before */
-    if (!reserve_result(r)) {
+    if (!publish_reserve_result(r->e, r->result_count)) {
         *error = BROKER_NO_MEMORY;
         return false;
     }
-    struct producer *p = view.producer ? producer_find(e, 0, view.producer) : NULL;
-    if (view.producer && !p) {
-        p = producer_make(e, 0, view.producer); /* no memory: stored without protection */
-    } else if (p) {
-        producer_touch(e, p);
-    }
+    struct producer *p = view.producer ? producer_use(e, 0, view.producer) : NULL; /* no memory: without protection */
     if (p && producer_has(p, view.number)) {
         e->stats.duplicates++;
         return note(r, BROKER_OK, producer_seq(p, view.number), true, 0) || (*error = BROKER_NO_MEMORY, false);

@@ -286,13 +286,12 @@ static void answer(struct transaction *t, struct visible_mark *marks, uint64_t i
 /* A retry of what was done: say so once that is durable. */
 static void answer_known(struct transaction *t)
 {
-    static const uint8_t nothing[8];
     struct pending p = {.token = t->c->token, .type = COMMAND_TRANSACT};
     uint64_t index;
     for (uint32_t i = 0; i < t->numbered; i++) {
         put_seq(t, 0);
     }
-    broker_error error = engine_append(t->e, RECORD_SETTLE, 0, 0, nothing, sizeof nothing, DURABILITY_SYNCED, &index);
+    broker_error error = engine_append_barrier(t->e, &index);
     if (error) {
         engine_append_failed(t->e, t->c, error);
         return;
@@ -328,11 +327,7 @@ static void commit(struct transaction *t)
     answer(t, marks, index);
     for (uint32_t i = 0; i < t->arrivals.count; i++) {
         struct queue *q = t->arrivals.places[i].queue;
-        limits_enforce(t->e, q);
-        if (q->settings.retention == BROKER_RETENTION_LOG) {
-            queue_arm_trim(t->e, q, t->e->now.mono.ms + TRIM_PAUSE_MS);
-            compact_note(t->e, q);
-        }
+        queue_grew(t->e, q);
     }
 }
 
