@@ -405,7 +405,7 @@ void publish_by_topic(struct engine *e, const struct command *c);
 bool replay_has(const struct group *g, uint64_t seq); /* the log told of attempts at it */
 void replay_free(struct group *g);
 bool replay_note(struct group *g, uint64_t seq, uint32_t attempts, uint64_t due_wall_ms, bool rejected);
-/* ---- snapshot.c: engine_snapshot, engine_restore; replay.c: engine_replay, engine_recovered ---- */
+/* ---- snapshot.c: engine_snapshot, engine_restore; replay.c: engine_replay, engine_recovered; reader.c: ---- */
 struct reader { /* bytes of a snapshot being read */
     const uint8_t *at;
     size_t left;

@@ -154,38 +154,6 @@ bool schedule_wanted(const struct engine *e, enum schedule_kind kind, uint32_t q
     return !rig_of(e)->unwanted[seq];
 }
 
-const uint8_t *reader_bytes(struct reader *r, size_t n)
-{
-    if (n > r->left) {
-        reader_refuse(r, BROKER_MALFORMED, "ends early");
-        return NULL;
-    }
-    r->at += n;
-    r->left -= n;
-    return r->at - n;
-}
-
-uint32_t reader_u32(struct reader *r)
-{
-    const uint8_t *p = reader_bytes(r, 4);
-    return p ? get_u32(p) : 0;
-}
-
-uint64_t reader_u64(struct reader *r)
-{
-    const uint8_t *p = reader_bytes(r, 8);
-    return p ? get_u64(p) : 0;
-}
-
-bool reader_refuse(struct reader *r, broker_error error, const char *text)
-{
-    if (!r->error) {
-        r->error = error;
-        r->text = text;
-    }
-    return false;
-}
-
 /* ---- the rig ---- */
 
 static void engine_start(struct rig *r, uint32_t limit)

@@ -251,18 +251,6 @@ static void cleaner_moves_each_place(void **state)
     rig_release(&r);
 }
 
-static struct test_file *sealed_segment(struct rig *r, struct segment_trailer *trailer)
-{
-    for (int i = 0; i < TEST_FILES_MAX; i++) {
-        struct test_file *f = &r->disk->files[i];
-        if (f->used && f->size > SEGMENT_DATA_START &&
-            segment_trailer_get(f->bytes + f->size - SEGMENT_TRAILER_BYTES, trailer) == FORMAT_OK)
-            return f;
-    }
-    fail_msg("no segment is sealed");
-    return NULL;
-}
-
 /* A damaged footer is made up for by the routes; a damaged message is damaged in each of its queues. */
 static void damage_of_routed_messages(void **state)
 {
@@ -274,7 +262,7 @@ static void damage_of_routed_messages(void **state)
     publish_routed_many(&r, 120);
     rig_checkpoint(&r);
     rig_drop(&r);
-    struct test_file *f = sealed_segment(&r, &trailer);
+    struct test_file *f = rig_sealed_segment(&r, &trailer);
     for (uint64_t at = SEGMENT_DATA_START; at < f->size; at += 1 + at % 89) {
         uint64_t damaged[4], n[4];
         bool footer = at >= trailer.data_end;

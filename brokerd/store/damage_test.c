@@ -77,18 +77,6 @@ static void acknowledged_damage_is_refused(void **state)
     rig_release(&r);
 }
 
-static struct test_file *sealed_segment(struct rig *r, struct segment_trailer *trailer)
-{
-    for (int i = 0; i < TEST_FILES_MAX; i++) {
-        struct test_file *f = &r->disk->files[i];
-        if (f->used && f->size > SEGMENT_DATA_START &&
-            segment_trailer_get(f->bytes + f->size - SEGMENT_TRAILER_BYTES, trailer) == FORMAT_OK)
-            return f;
-    }
-    fail_msg("no segment is sealed");
-    return NULL;
-}
-
 /* In a sealed segment damage shows when the message is read: that one, and no other. */
 static void damaged_message_is_passed_over(void **state)
 {
@@ -100,7 +88,7 @@ static void damaged_message_is_passed_over(void **state)
     rig_publish_many(&r, 1, 300);
     rig_checkpoint(&r);
     rig_drop(&r);
-    struct test_file *f = sealed_segment(&r, &trailer);
+    struct test_file *f = rig_sealed_segment(&r, &trailer);
     for (uint64_t at = SEGMENT_DATA_START; at < trailer.data_end; at += 1 + at % 97) {
         uint64_t damaged;
         f->bytes[at] ^= 4;
@@ -126,7 +114,7 @@ static void damaged_footer_costs_no_message(void **state)
     rig_publish_many(&r, 2, 100);
     rig_checkpoint(&r);
     rig_drop(&r);
-    struct test_file *f = sealed_segment(&r, &trailer);
+    struct test_file *f = rig_sealed_segment(&r, &trailer);
     for (uint64_t at = trailer.footer_at; at < f->size; at += 1 + at % 61) {
         bool free_space = f->bytes[at] == 0 && at > trailer.footer_at + 1200 && at < f->size - SEGMENT_TRAILER_BYTES;
         if (free_space)

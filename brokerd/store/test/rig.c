@@ -457,3 +457,15 @@ void rig_check_all(struct rig *r)
                      (unsigned long long)live);
     }
 }
+
+struct test_file *rig_sealed_segment(struct rig *r, struct segment_trailer *trailer)
+{
+    for (int i = 0; i < TEST_FILES_MAX; i++) {
+        struct test_file *f = &r->disk->files[i];
+        if (f->used && f->size > SEGMENT_DATA_START &&
+            segment_trailer_get(f->bytes + f->size - SEGMENT_TRAILER_BYTES, trailer) == FORMAT_OK)
+            return f;
+    }
+    fail_msg("no segment is sealed");
+    return NULL;
+}

@@ -141,4 +141,7 @@ uint64_t rig_read(struct rig *r, uint32_t queue, uint64_t from, uint64_t to, uin
 /* Every live message of the engine double is readable, and nothing else is wanted. */
 void rig_check_all(struct rig *r);
 
+/* The first file that is a sealed segment, and its trailer; fails the test if there is none. */
+struct test_file *rig_sealed_segment(struct rig *r, struct segment_trailer *trailer);
+
 #endif
