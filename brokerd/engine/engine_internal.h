@@ -226,8 +226,6 @@ bool specials_note(struct engine *e, struct queue *q, const struct record_view *
 void specials_forget(struct engine *e, struct queue *q, uint64_t first, uint64_t last);
 void specials_due(struct engine *e, struct queue *q, uint64_t seq); /* a waiting one need not wait any more */
 void message_expired(struct engine *e, struct queue *q, uint64_t seq);
-uint64_t message_expires_at(const struct queue *q,
-                            const struct record_view *view); /* its own time or the queue's; 0: never */
 void specials_visible(struct engine *e, struct queue *q, uint64_t from,
                       uint64_t to); /* these can be seen from now on */
 bool specials_fill(
@@ -238,7 +236,6 @@ bool specials_load(struct engine *e, struct queue *q, struct reader *r);
 bool lane_add(struct group *g, uint8_t priority, uint64_t seq); /* false: no memory, g->refill is set */
 void lane_remove(struct group *g, uint64_t first, uint64_t last);
 void lanes_free(struct group *g);
-uint64_t lanes_count(const struct group *g);
 bool lanes_have(const struct group *g, uint64_t seq);
 void reschedule(struct engine *e, const struct command *c);
 broker_error reschedule_replay(struct engine *e, struct queue *q, uint64_t seq, const uint8_t *body, size_t len,

@@ -10,7 +10,8 @@
 
 /* ---- what a message sets off --------------------------------------------------------------------------------------- */
 
-uint64_t message_expires_at(const struct queue *q, const struct record_view *view)
+/* When it expires, by its own time or the queue's; 0: never. */
+static uint64_t expires_at(const struct queue *q, const struct record_view *view)
 {
     uint64_t own = view->expire_ms, queue = q->settings.ttl_ms ? view->head.time_ms + q->settings.ttl_ms : 0;
     return !own || (queue && queue < own) ? queue : own;
@@ -31,7 +32,7 @@ void message_undo(struct engine *e, struct queue *q, const struct record_view *v
 /* The schedule hears of a message only once it is in the log: what the schedule writes down never speaks of others. */
 static void note_times(struct engine *e, struct queue *q, const struct record_view *view, uint64_t seq)
 {
-    uint64_t expires = message_expires_at(q, view);
+    uint64_t expires = expires_at(q, view);
     if (expires) {
         schedule_add(e, SCHEDULE_EXPIRE, q->id, seq, expires); /* no memory: it stays until it is consumed */
     }

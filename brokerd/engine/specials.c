@@ -183,15 +183,6 @@ void lanes_free(struct group *g)
     g->lanes = NULL;
 }
 
-uint64_t lanes_count(const struct group *g)
-{
-    uint64_t n = 0;
-    for (int p = 0; g->lanes && p < PRIORITIES; p++) {
-        n += seqset_empty(&g->lanes->ready[p]) ? 0 : seqset_count(&g->lanes->ready[p], 1, g->queue->next_seq);
-    }
-    return n;
-}
-
 bool lanes_have(const struct group *g, uint64_t seq)
 {
     for (int p = 0; g->lanes && p < PRIORITIES; p++) {

@@ -337,7 +337,6 @@ bool segment_has_room(const struct segment *g, uint64_t offset, uint64_t bytes, 
 void segment_check_dead(struct store *s, struct segment *g);
 void segment_seal_ready(struct store *s); /* begin to seal what is full and durable */
 int segment_write_head(const struct disk_ops *ops, void *disk, struct file *f, const struct segment_head *head);
-int file_sync_dir_close(const struct disk_ops *ops, void *disk, struct file *f, const char *from, const char *to);
 
 /* ---- space.c ---- */
 broker_error space_roll(struct store *s, bool for_message); /* the log goes on in a new segment */
