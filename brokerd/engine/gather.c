@@ -99,15 +99,21 @@ static bool has_expired(const struct queue *q, uint64_t seq)
 /* What one message is for this group. */
 enum look { LOOK_GO, LOOK_PARKED, LOOK_EXPIRED, LOOK_FILTERED, LOOK_NO_MEMORY };
 
+/* Is there nothing about it but its bytes? Most are like that: this is asked of every message handed out. */
+static inline bool is_plain(const struct group *g, const struct stored_message *m)
+{
+    return !g->filter && seqset_empty(&g->queue->ended) && !(m->record[9] & RECORD_HAS_EXPIRE) &&
+           !get_u16(m->record + 32); /* no key */
+}
+
 static enum look look_at(struct engine *e, struct group *g, const struct stored_message *m, uint32_t *key)
 {
     *key = 0;
-    if (!seqset_empty(&g->queue->ended) && seqset_has(&g->queue->ended, m->seq)) {
-        return LOOK_FILTERED; /* this group moved back to it */
-    }
-    if (!g->filter && !(m->record[9] & RECORD_HAS_EXPIRE) &&
-        !get_u16(m->record + 32)) { /* no key: nothing to look for */
+    if (is_plain(g, m)) {
         return LOOK_GO;
+    }
+    if (seqset_has(&g->queue->ended, m->seq)) {
+        return LOOK_FILTERED; /* this group moved back to it */
     }
     struct record_view view;
     if (record_view_get(m->record, m->padded_len, &view)) {
@@ -390,6 +396,10 @@ static uint64_t pick_fresh(struct engine *e, struct group *g, struct batch *b, u
                 return seq;
             }
             e->scan_budget -= e->scan_budget > 0;
+            continue;
+        }
+        if (is_plain(g, &read[i])) {
+            batch_add(b, &read[i], SOURCE_FRESH, 1, 0);
             continue;
         }
         enum look look = look_at(e, g, &read[i], &key);

@@ -95,25 +95,31 @@ static broker_error refuse_spec(broker *b, const struct record_spec *spec)
 broker_error message_spec(broker *b, const broker_message *message, bool by_topic, struct record_spec *spec,
                           uint32_t *bytes)
 {
-    broker_message m;
+    broker_message older;
+    const broker_message *m = message;
 
-    *spec = (struct record_spec){.producer = b->producer};
-    if (!message || !copy_options(&m, sizeof(m), message, offsetof(broker_message, key)))
+    if (message && message->size < sizeof(older)) { /* of a program built against an older header */
+        m = copy_options(&older, sizeof(older), message, offsetof(broker_message, key)) ? &older : NULL;
+    }
+    if (!m)
         return set_error(b, BROKER_INVALID_ARGUMENT,
                          "message: size is not set; use BROKER_OPTIONS_INIT(broker_message)");
-    if (!m.body && m.body_len > 0)
-        return set_error(b, BROKER_INVALID_ARGUMENT, "message: body is NULL and body_len is %zu", m.body_len);
-    spec->body = m.body;
-    spec->body_len = m.body_len;
-    spec->key = m.key;
-    spec->key_len = !m.key ? 0 : m.key_len ? m.key_len : strlen(m.key);
-    broker_error error = check_topic(b, &m, by_topic, spec);
+    if (!m->body && m->body_len > 0)
+        return set_error(b, BROKER_INVALID_ARGUMENT, "message: body is NULL and body_len is %zu", m->body_len);
+    /* Every field is set, here and by the checks: clearing the struct first costs as much as all the rest. */
+    spec->producer = b->producer;
+    spec->number = 0;
+    spec->body = m->body;
+    spec->body_len = m->body_len;
+    spec->key = m->key;
+    spec->key_len = !m->key ? 0 : m->key_len ? m->key_len : strlen(m->key);
+    broker_error error = check_topic(b, m, by_topic, spec);
     if (error == BROKER_OK)
-        error = check_times(b, &m, spec);
+        error = check_times(b, m, spec);
     if (error == BROKER_OK)
-        error = check_id(b, &m, spec);
+        error = check_id(b, m, spec);
     if (error == BROKER_OK)
-        error = pack_headers(b, &m, spec);
+        error = pack_headers(b, m, spec);
     if (error != BROKER_OK)
         return error;
     *bytes = record_spec_bytes(spec);
