@@ -18,7 +18,9 @@ enum {
     OPT_QUARANTINE,
     OPT_JSON,
     OPT_PORT_FILE,
-    OPT_READY_FILE
+    OPT_READY_FILE,
+    OPT_HTTP,
+    OPT_HTTP_PORT_FILE
 };
 
 static const struct option long_options[] = {
@@ -37,6 +39,8 @@ static const struct option long_options[] = {
     {"json", no_argument, NULL, OPT_JSON},
     {"port-file", required_argument, NULL, OPT_PORT_FILE},
     {"ready-file", required_argument, NULL, OPT_READY_FILE},
+    {"http", required_argument, NULL, OPT_HTTP},
+    {"http-port-file", required_argument, NULL, OPT_HTTP_PORT_FILE},
     {NULL, 0, NULL, 0},
 };
 
@@ -47,7 +51,8 @@ void conf_usage(FILE *out)
         "       brokerd --fsck DIR [--quarantine] [--json]\n"
         "\n"
         "A durable message broker. Without options it keeps its data in /var/lib/brokerd and listens on "
-        "127.0.0.1:7440.\n"
+        "127.0.0.1:7440\n"
+        "and, for HTTP, on 127.0.0.1:7480.\n"
         "\n"
         "  -c, --config FILE          read a configuration; the options below override it\n"
         "      --set SECTION.OPTION=VALUE\n"
@@ -55,7 +60,9 @@ void conf_usage(FILE *out)
         "      --data DIR             broker.data_dir\n"
         "      --listen HOST:PORT     tcp.listen; may be given several times\n"
         "      --unix PATH            tcp.unix\n"
+        "      --http HOST:PORT       http.listen; may be given several times; '' for no HTTP\n"
         "      --port-file FILE       write the TCP port there once it listens\n"
+        "      --http-port-file FILE  the same of HTTP\n"
         "      --ready-file FILE      make this file once it is ready for clients\n"
         "\n"
         "      --check                check configuration and command line, then exit\n"
@@ -70,17 +77,26 @@ void conf_usage(FILE *out)
 }
 
 /* A step of the command line that waits until the file is read. */
-static bool apply(struct conf *c, int opt, const char *value, bool *listen_given, char *error)
+struct given { /* whether the list was named on the command line already */
+    bool listen, http;
+};
+
+static bool add_address(struct conf *c, const char *section, const char *value, bool *given, char *error)
+{
+    if (!*given && !conf_set_option(c, conf_find(section, "listen"), "", error))
+        return false;
+    *given = true;
+    return !*value || conf_add_listen(c, section, value, error);
+}
+
+static bool apply(struct conf *c, int opt, const char *value, struct given *given, char *error)
 {
     switch (opt) {
     case OPT_SET: return conf_set(c, value, error);
     case OPT_DATA: return conf_set_option(c, conf_find("broker", "data_dir"), value, error);
     case OPT_UNIX: return conf_set_option(c, conf_find("tcp", "unix"), value, error);
-    case OPT_LISTEN:
-        if (!*listen_given && !conf_set_option(c, conf_find("tcp", "listen"), "", error))
-            return false;
-        *listen_given = true;
-        return conf_add_listen(c, value, error);
+    case OPT_LISTEN: return add_address(c, "tcp", value, &given->listen, error);
+    case OPT_HTTP: return add_address(c, "http", value, &given->http, error);
     }
     return true;
 }
@@ -101,13 +117,14 @@ static void note(struct conf_args *args, int opt, char *value)
     case OPT_JSON: args->json = true; break;
     case OPT_PORT_FILE: args->port_file = value; break;
     case OPT_READY_FILE: args->ready_file = value; break;
+    case OPT_HTTP_PORT_FILE: args->http_port_file = value; break;
     }
 }
 
 bool conf_args(struct conf *c, int argc, char **argv, struct conf_args *args, char *error)
 {
     const char *file = NULL;
-    bool listen_given = false;
+    struct given given = {false, false};
     int opt;
     *args = (struct conf_args){.action = CONF_RUN};
     opterr = 0;
@@ -123,7 +140,7 @@ bool conf_args(struct conf *c, int argc, char **argv, struct conf_args *args, ch
                 file = optarg;
             if (pass == 0)
                 note(args, opt, optarg);
-            else if (!apply(c, opt, optarg, &listen_given, error))
+            else if (!apply(c, opt, optarg, &given, error))
                 return false;
         }
         if (optind < argc) {

@@ -27,6 +27,18 @@ struct conf {
         uint64_t read_buffer_bytes, input_bytes, output_bytes, output_total_bytes;
     } tcp;
     struct {
+        char *listen, *unix_path, *origins, *hosts;
+        uint64_t unix_mode, max_connections;
+        uint64_t head_ms, idle_ms, body_bytes_per_second, max_head_bytes, max_fields, max_body_bytes, chunked_bytes,
+            pipelined, output_bytes, max_wait_ms;
+        uint64_t page; /* 0 no, 1 yes */
+        uint64_t event_heartbeat_ms, event_retry_ms, statistics_interval_ms, statistics_queues;
+    } http;
+    struct {
+        uint64_t max_message_bytes, ping_ms, close_ms;
+        uint64_t deflate; /* 0 no, 1 yes */
+    } websocket;
+    struct {
         uint64_t segment_bytes, window_bytes, tail_cache_bytes, read_cache_bytes, max_disk_bytes, spare_bytes;
         uint64_t sync_interval_ms, clean_below_percent, checkpoint_bytes;
         uint64_t writer; /* enum conf_writer */
@@ -54,7 +66,8 @@ bool conf_parse(struct conf *c, const char *name, const char *text, size_t len, 
 bool conf_read(struct conf *c, const char *path, char *error);
 /* One option, as if it stood in a file: "tcp.listen=127.0.0.1:7440". */
 bool conf_set(struct conf *c, const char *assignment, char *error);
-bool conf_add_listen(struct conf *c, const char *address, char *error); /* one more HOST:PORT */
+/* One more HOST:PORT to [tcp] or [http] listen. */
+bool conf_add_listen(struct conf *c, const char *section, const char *address, char *error);
 /* What one option's range cannot say: options that must fit each other. */
 bool conf_check(const struct conf *c, char *error);
 
@@ -81,7 +94,7 @@ struct conf_args { /* strings are argv's */
     enum conf_action action;
     const char *fsck_dir;
     bool quarantine, json;
-    const char *port_file, *ready_file;
+    const char *port_file, *http_port_file, *ready_file;
 };
 
 /* Reads the file that -c names, then applies the command line on top of it, whatever their order. */

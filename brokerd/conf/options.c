@@ -16,6 +16,7 @@ const struct conf_unit conf_time_units[] = {{"d", 24 * HOUR}, {"h", HOUR}, {"min
 
 static const char *const level_words[] = {"error", "warning", "notice", "info", "debug", NULL};
 static const char *const writer_words[] = {"auto", "uring", "thread", NULL};
+static const char *const no_yes_words[] = {"no", "yes", NULL};
 static const char *const journal_words[] = {"auto", "yes", "no", NULL};
 
 #define AT(field) offsetof(struct conf, field)
@@ -55,6 +56,59 @@ const struct conf_option conf_options[] = {
      "Unsent output of one connection above which it gets no more messages; above twice that it is not read either."},
     {"tcp", "output_total", CONF_BYTES, AT(tcp.output_total_bytes), "256 MiB", MIB, 1024 * GIB, false, NULL,
      "Unsent output of all connections above which those that have any get no more messages."},
+
+    {"http", "listen", CONF_ADDRESSES, AT(http.listen), "127.0.0.1:7480", 0, 0, false, NULL,
+     "Where HTTP, event streams and WebSocket are served, and the page: as tcp.listen. Empty: nowhere. There is no "
+     "authentication yet: keep it on loopback or a trusted network."},
+    {"http", "unix", CONF_TEXT, AT(http.unix_path), "", 0, 0, false, NULL,
+     "Path of a unix socket to serve HTTP on as well. Empty: none."},
+    {"http", "unix_mode", CONF_OCTAL, AT(http.unix_mode), "0660", 0, 0777, false, NULL,
+     "Permissions of the unix socket: who may write to it may use the broker."},
+    {"http", "max_connections", CONF_NUMBER, AT(http.max_connections), "20000", 1, 1000000, false, NULL,
+     "One more is told 503 and closed. Each needs a file descriptor (LimitNOFILE)."},
+    {"http", "head_timeout", CONF_TIME, AT(http.head_ms), "10 s", 100, HOUR, false, NULL,
+     "A request's line and fields must be complete after this."},
+    {"http", "idle_timeout", CONF_TIME, AT(http.idle_ms), "2 min", 100, 24 * HOUR, false, NULL,
+     "A connection without a request under way is closed after this."},
+    {"http", "body_rate", CONF_BYTES, AT(http.body_bytes_per_second), "1 KiB", 1, GIB, false, NULL,
+     "Least bytes a second in which a request's body must come, after head_timeout of grace."},
+    {"http", "max_head", CONF_BYTES, AT(http.max_head_bytes), "8 KiB", KIB, 64 * KIB, false, NULL,
+     "Largest request line and fields together."},
+    {"http", "max_fields", CONF_NUMBER, AT(http.max_fields), "100", 10, 1000, false, NULL,
+     "Fields of one request."},
+    {"http", "max_body", CONF_BYTES, AT(http.max_body_bytes), "17 MiB", 64 * KIB, 256 * MIB, false, NULL,
+     "Largest body of a request: a batch of messages, say."},
+    {"http", "chunked_total", CONF_BYTES, AT(http.chunked_bytes), "64 MiB", MIB, 1024 * GIB, false, NULL,
+     "Memory for bodies of unknown length (chunked) that are not complete yet, all connections together."},
+    {"http", "pipelined", CONF_NUMBER, AT(http.pipelined), "64", 1, 10000, false, NULL,
+     "Requests of one connection that are answered at the same time; more of them wait unread."},
+    {"http", "output", CONF_BYTES, AT(http.output_bytes), "256 KiB", 16 * KIB, GIB, false, NULL,
+     "Unsent output of one connection above which it is given no more messages."},
+    {"http", "max_wait", CONF_TIME, AT(http.max_wait_ms), "1 min", 0, HOUR, false, NULL,
+     "Longest wait= of a lease or a read; what asks for more is answered after this."},
+    {"http", "origins", CONF_TEXT, AT(http.origins), "", 0, 0, false, NULL,
+     "Origins whose pages may use the broker besides its own page: https://a.example, several apart by blanks; * is any."},
+    {"http", "hosts", CONF_TEXT, AT(http.hosts), "", 0, 0, false, NULL,
+     "Host names, apart by blanks, under which browsers may use the broker besides its addresses and localhost."},
+    {"http", "page", CONF_WORD, AT(http.page), "yes", 0, 1, false, no_yes_words,
+     "Serve the page on / and /ui/."},
+    {"http", "event_heartbeat", CONF_TIME, AT(http.event_heartbeat_ms), "15 s", 100, HOUR, false, NULL,
+     "An event stream that has been silent for this long gets a comment, so that proxies keep it open."},
+    {"http", "event_retry", CONF_TIME, AT(http.event_retry_ms), "2 s", 1, HOUR, false, NULL,
+     "How long clients of event streams are told to wait before they connect again."},
+    {"http", "statistics_interval", CONF_TIME, AT(http.statistics_interval_ms), "1 s", 100, HOUR, false, NULL,
+     "How often the statistics stream tells."},
+    {"http", "statistics_queues", CONF_NUMBER, AT(http.statistics_queues), "1000", 1, 100000, false, NULL,
+     "Most queues with figures of their own in /metrics and in one answer of the statistics."},
+
+    {"websocket", "max_message", CONF_BYTES, AT(websocket.max_message_bytes), "16 MiB", KIB, 256 * MIB, false, NULL,
+     "Largest message from a client, inflated if it came deflated."},
+    {"websocket", "ping", CONF_TIME, AT(websocket.ping_ms), "20 s", 100, HOUR, false, NULL,
+     "A client silent for this long is sent a ping; silent for as long again, it is cut off."},
+    {"websocket", "close_timeout", CONF_TIME, AT(websocket.close_ms), "2 s", 10, MINUTE, false, NULL,
+     "How long a client has to answer a close."},
+    {"websocket", "deflate", CONF_WORD, AT(websocket.deflate), "no", 0, 1, false, no_yes_words,
+     "Compress for clients that offer permessage-deflate. It costs processor time and about 300 KiB while it works."},
 
     {"store", "segment", CONF_BYTES, AT(store.segment_bytes), "64 MiB", MIB, GIB, false, NULL,
      "Size of a segment file of the log."},

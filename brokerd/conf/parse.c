@@ -216,13 +216,15 @@ bool conf_set(struct conf *c, const char *assignment, char *error)
     return conf_set_option(c, o, equals + 1, error);
 }
 
-bool conf_add_listen(struct conf *c, const char *address, char *error)
+bool conf_add_listen(struct conf *c, const char *section, const char *address, char *error)
 {
     char both[2048];
-    int n = snprintf(both, sizeof(both), "%s%s%s", c->tcp.listen, *c->tcp.listen ? " " : "", address);
+    const struct conf_option *option = conf_find(section, "listen");
+    const char *so_far = *conf_text(c, option);
+    int n = snprintf(both, sizeof(both), "%s%s%s", so_far, *so_far ? " " : "", address);
     if (n < 0 || (size_t)n >= sizeof(both))
         return fail(error, "too many addresses to listen on");
-    return conf_set_option(c, conf_find("tcp", "listen"), both, error);
+    return conf_set_option(c, option, both, error);
 }
 
 bool conf_init(struct conf *c, char *error)
@@ -249,7 +251,7 @@ struct reading {
     const char *name, *at, *end;
     int line;
     bool failed;
-    bool seen[64]; /* by option: set in this file */
+    bool seen[128]; /* by option: set in this file */
     char *error;
 };
 
@@ -303,7 +305,7 @@ static int take_option(void *arg, const char *section, const char *name, const c
 
 bool conf_parse(struct conf *c, const char *name, const char *text, size_t len, char *error)
 {
-    _Static_assert(sizeof(((struct reading *)0)->seen) == 64, "one flag an option");
+    _Static_assert(sizeof(((struct reading *)0)->seen) == 128, "one flag an option");
     struct reading r = {.c = c, .name = name, .at = text, .end = text + len, .error = error};
     if (conf_option_count > sizeof(r.seen))
         abort(); /* a bug: the table has outgrown `seen` */

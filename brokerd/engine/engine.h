@@ -57,6 +57,7 @@ enum command_type {
     COMMAND_TRANSACT,   /* publishes to several queues and settles, all or nothing */
     COMMAND_SCAN,       /* walk a range of a queue: peek, count, delete, move, redrive */
     COMMAND_RESCHEDULE, /* a scheduled message gets another time */
+    COMMAND_READ,       /* messages by position, for a reader who keeps its place itself: leases and settles nothing */
     COMMAND_BARRIER,    /* completes when everything submitted before it is on disk */
     COMMAND_CLOSE, /* connection `token.conn` is gone: its subscriptions end and their leases return; waiting leases are dropped */
     COMMAND_TYPES
@@ -168,8 +169,18 @@ struct command {
             uint64_t due_ms; /* Unix time; with is_delay: from now; in the past: at once */
             bool is_delay;
         } reschedule;
+        struct {
+            uint64_t from_seq;     /* 0: the oldest that is there */
+            uint64_t from_ms;      /* not 0: instead, the first one accepted at or after this Unix time */
+            bool from_end;         /* instead, what becomes visible from now on */
+            uint32_t max_messages; /* 1..1024 */
+            uint32_t max_bytes;    /* at least one message is given, however large */
+            uint32_t wait_ms;      /* how long to wait for the first one; 0: answer at once; READ_WAIT_FOREVER */
+            broker_filter filter;  /* zero: everything */
+        } read;
     } u;
 };
+#define READ_WAIT_FOREVER UINT32_MAX
 
 /* ---- completions and deliveries out ------------------------------------------------------------------------------ */
 
@@ -243,6 +254,16 @@ struct completion {
             uint32_t count;
             bool peek; /* it was one: messages counts, also with none */
         } scan;
+        struct {
+            const struct stored_message *messages; /* rising seqs; what has expired is left out */
+            uint32_t count;                        /* 0: nothing came in time */
+            uint32_t queue_id;  /* of this queue: another that is made later under the same name has another */
+            uint64_t next_seq;  /* go on here */
+            uint64_t first_seq; /* the oldest that is there; last_seq + 1: none */
+            uint64_t last_seq;  /* the newest that is visible; 0: none ever */
+            bool trimmed;       /* a log had let go of messages at or after from_seq before they were read */
+            bool beyond; /* from_seq is past last_seq + 1: it is of another life of this queue. Answered at once */
+        } read;
     } u;
 };
 

@@ -116,8 +116,10 @@ class Broker(Server):
         begin = time.monotonic()
         seen = os.path.getsize(self.log) if os.path.exists(self.log) else 0
         port = self.port or 0
-        self.spawn([os.path.join(self.build, "brokerd", "brokerd"), "--data", self.data, "--listen", f"127.0.0.1:{port}",
-                    *self.options])
+        brokerd = os.path.join(self.build, "brokerd", "brokerd")
+        usage = subprocess.run([brokerd, "--help"], capture_output=True, text=True, check=True).stdout
+        no_http = ["--http", ""] if "--http " in usage else []  # an older build, to be compared with, has none
+        self.spawn([brokerd, "--data", self.data, "--listen", f"127.0.0.1:{port}", *no_http, *self.options])
 
         def listening():
             with open(self.log, errors="replace") as f:

@@ -37,7 +37,7 @@ json_number() { sed -nE 's/.*"'"$1"'":([0-9]+).*/\1/p' <<<"$2"; }
 start_broker() {
     local log=$work/brokerd.log deadline=$(($(now_ms) + 20000)) line
     : >"$log"
-    "$brokerd" --data "$work/data" --listen "127.0.0.1:$1" >>"$log" 2>&1 &
+    "$brokerd" --data "$work/data" --listen "127.0.0.1:$1" --http "" >>"$log" 2>&1 &
     broker_pid=$!
     disown "$broker_pid" # no word from the shell when it is killed
     until line=$(grep -m1 -oE 'listening on tcp [^ ]*:[0-9]+' "$log"); do

@@ -54,7 +54,8 @@ class Broker:
         self.socket = os.path.join(self.directory, "socket")
         self.log_path = os.path.join(self.directory, "log")
         self.settings, self.env, self.arguments = settings, env or {}, list(arguments)
-        self.process, self.port = None, None
+        self.http_port_file = os.path.join(self.directory, "http-port")
+        self.process, self.port, self.http_port = None, None, None
         if start:
             self.start()
 
@@ -66,13 +67,18 @@ class Broker:
 
     def spawn(self, *more):
         port_file = os.path.join(self.directory, "port")
-        if os.path.exists(port_file):
-            os.unlink(port_file)
+        for stale in (port_file, self.http_port_file):
+            if os.path.exists(stale):
+                os.unlink(stale)
         os.makedirs(self.data, exist_ok=True)
         with open(self.log_path, "ab") as log:
             self.log_start = log.tell()
             self.process = subprocess.Popen(
-                self.command("--listen", f"127.0.0.1:{self.port or 0}", "--unix", self.socket, "--port-file", port_file, *more),
+                self.command(
+                    *("--listen", f"127.0.0.1:{self.port or 0}", "--unix", self.socket, "--port-file", port_file),
+                    *("--http", f"127.0.0.1:{self.http_port or 0}", "--http-port-file", self.http_port_file),
+                    *more,
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -84,16 +90,17 @@ class Broker:
     def start(self, *more):
         port_file = self.spawn(*more)
 
-        def port():
+        def port(file):
             if self.process.poll() is not None:
                 raise RuntimeError(f"the broker ended at its start with {self.process.returncode}:\n{self.log()}")
             try:
-                with open(port_file, encoding="ascii") as f:
+                with open(file, encoding="ascii") as f:
                     return int(f.read())
             except (OSError, ValueError):
                 return None
 
-        self.port = until(port, 60, "the broker's start")
+        self.port = until(lambda: port(port_file), 60, "the broker's start")
+        self.http_port = until(lambda: port(self.http_port_file), 60, "the broker's HTTP port")
         return self
 
     @property
@@ -103,6 +110,10 @@ class Broker:
     @property
     def url(self):
         return f"broker://127.0.0.1:{self.port}"
+
+    @property
+    def http(self):
+        return f"http://127.0.0.1:{self.http_port}"
 
     def log(self):
         """What the running (or last) process has said."""

@@ -87,6 +87,8 @@ bool process_start(struct process *p)
                                 data,
                                 "--listen",
                                 listen_on,
+                                "--http",
+                                "",
                                 "--unix",
                                 socket_path,
                                 "--set",

@@ -1,0 +1,70 @@
+/*
+ * Owns:            control requests as maps: one form for every way. Maps with string keys in (docs/PROTOCOL.md names them),
+ *                  commands out; completions in, maps out.
+ * May use:         engine (commands and completions), wire, base.
+ * Never knows:     frames, HTTP, JSON text, who asks.
+ * Start reading at CONTROLS in requests.c: one row a request.
+ */
+#ifndef CONTROL_H
+#define CONTROL_H
+
+#include "engine.h"
+#include "wire.h"
+
+enum control_kind {
+    CONTROL_QUEUE_CREATE, /* "queue_create" */
+    CONTROL_QUEUE_ALTER,
+    CONTROL_QUEUE_DELETE,
+    CONTROL_QUEUE_PAUSE,
+    CONTROL_QUEUE_RESUME,
+    CONTROL_QUEUE_PURGE,
+    CONTROL_QUEUE_LIST,
+    CONTROL_QUEUE_DESCRIBE,
+    CONTROL_GROUP_CREATE,
+    CONTROL_GROUP_ALTER,
+    CONTROL_GROUP_SEEK,
+    CONTROL_GROUP_DELETE,
+    CONTROL_BIND,
+    CONTROL_UNBIND,
+    CONTROL_SCAN,
+    CONTROL_PEEK,
+    CONTROL_RESCHEDULE,
+    CONTROL_SUBSCRIBE,
+    CONTROL_UNSUBSCRIBE,
+    CONTROL_LEASE,
+    CONTROL_READ,
+    CONTROL_KINDS
+};
+const char *control_name(enum control_kind kind); /* "queue_create" */
+bool control_find(const char *name, size_t len, enum control_kind *kind);
+/* Is `key` one that the request knows? For ways that refuse unknown ones; the native protocol skips them. */
+bool control_knows(enum control_kind kind, const char *key, size_t len);
+
+enum { CONTROL_TEXT_BYTES = 256 };
+
+struct control_request {
+    struct wire_map map;
+    struct command command; /* points into the map and the settings; the token is the caller's to fill in */
+    broker_queue_settings queue_settings;
+    broker_group_settings group_settings;
+};
+/*
+ * control_parse: the map in `bytes`; control_parse_object: one that is unpacked already (its zone must outlive r). OK, or
+ * MALFORMED or INVALID_ARGUMENT with a sentence in `text` that names the key. control_release in either case, after the
+ * command was submitted.
+ */
+broker_error control_parse(struct control_request *r, enum control_kind kind, const uint8_t *bytes, size_t len,
+                           char text[CONTROL_TEXT_BYTES]);
+broker_error control_parse_object(struct control_request *r, enum control_kind kind, const msgpack_object *map,
+                                  char text[CONTROL_TEXT_BYTES]);
+void control_release(struct control_request *r);
+
+/* The body of a successful completion as one map; an empty one if there is nothing to tell. false: its answer is made of
+   messages or receipts (publish, transact, lease, peek, read, ack, nack, extend), and nothing was packed. */
+bool control_answer(msgpack_packer *pk, const struct completion *done);
+/* What `lists` and `describe` answer, one by one. */
+void control_pack_queue(msgpack_packer *pk, const broker_queue_info *q);
+void control_pack_group(msgpack_packer *pk, const broker_group_info *g);
+void control_pack_stats(msgpack_packer *pk, const broker_stats *s); /* as the native protocol's STATS answer */
+
+#endif
