@@ -139,11 +139,10 @@ def from_fields(headers, body):
 
 def consume_tcp(broker, group, count):
     with broker.connect() as tcp:
-        tcp.subscribe(QUEUE, 1, group=group)
-        tcp.credit(1, count)
+        stream = tcp.subscribe(QUEUE, group=group, credit=count)
         return [
-            {"body": m.body, "key": m.key.decode(), "id": m.id.decode(), "topic": m.topic, "priority": m.priority, "headers": m.headers}
-            for m in tcp.receive(1, count)
+            {"body": m.body, "key": m.key.decode(), "id": m.message_id.decode(), "topic": m.topic, "priority": m.priority, "headers": m.headers}
+            for m in tcp.receive(stream, count)
         ]
 
 
