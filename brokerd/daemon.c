@@ -38,6 +38,7 @@ struct daemon {
     struct net *net;
     struct net_wake *wake;
     struct front_tcp *front;
+    struct clients *clients;
     struct engine *engine;
     struct door *door;
     struct net_timer due, watchdog;
@@ -372,13 +373,17 @@ static bool build_engine(struct daemon *d)
         .max_batch_bytes = (uint32_t)batch,
         .max_message_bytes = (uint32_t)c->limits.max_message_bytes,
     };
-    d->engine = engine_new(&engine_options, &store_engine_ops, d->store, &front_tcp_sink_ops, d->front);
+    d->clients = clients_new();
+    if (!d->clients)
+        return out_of_memory();
+    d->engine = engine_new(&engine_options, &store_engine_ops, d->store, &clients_sink_ops, d->clients);
     if (!d->engine)
         return out_of_memory();
-    d->door = door_new(&door_options, d->engine, &front_tcp_sink_ops, d->front);
+    d->door = door_new(&door_options, d->engine, &clients_sink_ops, d->clients);
     if (!d->door)
         return out_of_memory();
-    front_tcp_attach(d->front, d->door);
+    clients_attach(d->clients, d->door);
+    front_tcp_attach(d->front, d->clients, d->door);
     return true;
 }
 
@@ -477,6 +482,7 @@ static void release(struct daemon *d)
     net_wake_free(d->wake);
     net_free(d->net);
     front_tcp_free(d->front);
+    clients_free(d->clients);
     door_free(d->door);
     engine_free(d->engine);
     store_free(d->store);

@@ -40,6 +40,8 @@ bool client_open(struct clients *t, struct client *c, const struct client_ops *o
 void client_close(struct clients *t, struct client *c, struct now now);
 /* token.conn is filled in. Answers may come during the call. */
 void client_submit(struct clients *t, struct client *c, struct now now, struct command *command);
+/* Whose number that is; NULL: closed. */
+struct client *client_find(const struct clients *t, uint64_t number);
 uint32_t clients_count(const struct clients *t);
 
 #endif
