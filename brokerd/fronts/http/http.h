@@ -38,6 +38,7 @@ enum { HTTP_PARAMS_MAX = 4 };
 /* Valid during the handler's call: what is wanted for longer has to be copied. */
 struct http_request {
     enum http_method method;
+    bool is_head;                             /* a GET that was sent as HEAD: only to be answered like one */
     struct http_text path;                    /* as sent, without the query */
     struct http_text query;                   /* as sent, after the '?' */
     struct http_text params[HTTP_PARAMS_MAX]; /* what the pattern's {…} stand for, percent-decoded, in their order */
@@ -150,6 +151,7 @@ struct http_options {
     uint32_t body_bytes_per_second; /* least rate of a body, after head_ms of grace */
     uint32_t stall_ms;              /* without taking any of its output */
     uint64_t output_bytes;          /* unsent, over which a connection is full */
+    uint32_t max_connections;       /* one more is told 503 and closed (net_handler.has_room, refusal) */
     const char *origins;            /* allowed beside the page's own: "https://a.example https://b.example", or "*" */
     const char *hosts;              /* names under which browsers may use it, beside addresses and localhost */
 };

@@ -49,6 +49,7 @@ void rest_free(struct rest *r)
     buf_release(&r->records);
     buf_release(&r->out);
     buf_release(&r->small);
+    buf_release(&r->names);
     msgpack_sbuffer_destroy(&r->map);
     free(r);
 }

@@ -68,7 +68,8 @@ struct rest {
     /* For the length of one handler's or answer's call: */
     struct buf records; /* of the request */
     struct buf out;     /* the response's body; http_respond copies it */
-    struct buf small;   /* headers as msgpack, and the like */
+    struct buf small;   /* a message's headers as msgpack */
+    struct buf names;   /* what was decoded */
     msgpack_sbuffer map;
     void *admin; /* admin.c's own */
 };

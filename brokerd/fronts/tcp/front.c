@@ -171,6 +171,12 @@ static void conn_drained(void *conn)
     conn_submit(c, &(struct command){.type = COMMAND_UNHOLD});
 }
 
+static bool has_room(void *front)
+{
+    const struct front_tcp *f = front;
+    return f->count < f->options.max_connections;
+}
+
 static size_t refusal(void *front, uint8_t *out, size_t max)
 {
     struct front_tcp *f = front;
@@ -194,6 +200,7 @@ const struct net_handler front_tcp_handler = {
     .drained = conn_drained,
     .deadline = conn_deadline,
     .closed = conn_closed,
+    .has_room = has_room,
     .refusal = refusal,
 };
 
