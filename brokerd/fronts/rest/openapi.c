@@ -22,6 +22,5 @@ void openapi_get(void *arg, struct http_exchange *x, const struct http_request *
 {
     size_t len;
     const char *text = openapi_text(&len);
-    http_respond(
-        x, &(struct http_response){.status = 200, .type = "application/json", .body = text, .body_len = len});
+    http_respond(x, &(struct http_response){.status = 200, .type = "application/json", .body = text, .body_len = len});
 }
