@@ -18,8 +18,10 @@ enum {
 
 /* ---- text.c: written into room that is there --------------------------------------------------------------------------- */
 
-/* The bytes that `text` takes between a JSON string's quotes. *utf8: is it UTF-8? What is not counts as U+FFFD, byte by byte. */
-size_t json_text_bytes(const void *text, size_t len, bool *utf8);
+/* The bytes that `text` takes between a JSON string's quotes; what is no UTF-8 counts as U+FFFD, byte by byte. */
+size_t json_text_bytes(const void *text, size_t len);
+/* The same of text that must be UTF-8; false: it is not. */
+bool json_text_fits(const void *text, size_t len, size_t *bytes);
 /* Write them; `bytes` as json_text_bytes said. The end is returned, as by all that follow. */
 uint8_t *json_text_put(uint8_t *to, const void *text, size_t len, size_t bytes);
 uint8_t *digits_put(uint8_t *to, uint64_t value); /* DIGITS_MAX */

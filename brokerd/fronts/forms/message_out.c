@@ -17,7 +17,7 @@ struct field {
 static struct field field_of(const void *bytes, size_t len)
 {
     struct field f = {.bytes = bytes, .len = len};
-    f.json_bytes = json_text_bytes(bytes, len, &f.utf8);
+    f.utf8 = json_text_fits(bytes, len, &f.json_bytes);
     if (!f.utf8)
         f.json_bytes = BASE64_BYTES(len);
     return f;

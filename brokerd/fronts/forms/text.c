@@ -11,15 +11,24 @@ static const uint8_t more_bytes[128] = {
 typedef int8_t block __attribute__((vector_size(16)));
 enum { BLOCK_BYTES = sizeof(block) };
 
-/* Do these 16 bytes go out as they are? Seen as signed, what is no ASCII is below a blank too. */
-static inline bool block_is_plain(const uint8_t *p)
+/* 16 bytes: do they go out as they are, or with a backslash before quotes and backslashes? `marks` of these: 1 in each such
+   byte. Seen as signed, what is no ASCII is below a blank too. */
+static inline bool block_is_simple(const uint8_t *p, uint64_t marks[2])
 {
-    block v;
+    block v, odd;
     uint64_t halves[2];
     memcpy(&v, p, sizeof(v));
-    v = (v < 0x20) | (v == '"') | (v == '\\') | (v == 0x7f);
-    memcpy(halves, &v, sizeof(v));
+    odd = (v < 0x20) | (v == 0x7f);
+    memcpy(halves, &odd, sizeof(odd));
+    v = ((v == '"') | (v == '\\')) & 1;
+    memcpy(marks, &v, sizeof(v));
     return (halves[0] | halves[1]) == 0;
+}
+
+/* How many bytes of the 16 are 1, the others being 0. */
+static inline size_t marks_count(const uint64_t marks[2])
+{
+    return (marks[0] + marks[1]) * 0x0101010101010101u >> 56;
 }
 
 static inline bool block_is_ascii(const uint8_t *p)
@@ -61,14 +70,17 @@ bool form_is_utf8(const void *bytes, size_t len)
     return true;
 }
 
-size_t json_text_bytes(const void *text, size_t len, bool *utf8)
+/* stops: the size of what is no UTF-8 is not asked for. */
+static inline size_t text_bytes(const void *text, size_t len, bool *utf8, bool stops)
 {
     const uint8_t *p = text;
+    uint64_t marks[2];
     size_t bytes = len, i = 0;
     *utf8 = true;
     while (i < len) {
         size_t left = len - i;
-        if (left >= BLOCK_BYTES && block_is_plain(p + i)) {
+        if (left >= BLOCK_BYTES && block_is_simple(p + i, marks)) {
+            bytes += marks_count(marks);
             i += BLOCK_BYTES;
             continue;
         }
@@ -80,6 +92,8 @@ size_t json_text_bytes(const void *text, size_t len, bool *utf8)
             size_t n = utf8_length(p + i, len - i);
             if (n == 0) {
                 *utf8 = false;
+                if (stops)
+                    return 0;
                 bytes += 2; /* U+FFFD has three */
                 n = 1;
             }
@@ -87,6 +101,19 @@ size_t json_text_bytes(const void *text, size_t len, bool *utf8)
         }
     }
     return bytes;
+}
+
+size_t json_text_bytes(const void *text, size_t len)
+{
+    bool utf8;
+    return text_bytes(text, len, &utf8, false);
+}
+
+bool json_text_fits(const void *text, size_t len, size_t *bytes)
+{
+    bool utf8;
+    *bytes = text_bytes(text, len, &utf8, true);
+    return utf8;
 }
 
 static uint8_t *escape_put(uint8_t *to, uint8_t c)
@@ -109,16 +136,27 @@ static uint8_t *escape_put(uint8_t *to, uint8_t c)
     }
 }
 
+/* A simple block. No branch for quotes, which come as they like: a backslash that is not wanted is written over. */
+static inline uint8_t *quotes_put(uint8_t *to, const uint8_t *p)
+{
+    for (size_t i = 0; i < BLOCK_BYTES; i++) {
+        *to = '\\';
+        to += (p[i] == '"') | (p[i] == '\\');
+        *to++ = p[i];
+    }
+    return to;
+}
+
 uint8_t *json_text_put(uint8_t *to, const void *text, size_t len, size_t bytes)
 {
     const uint8_t *p = text;
+    uint64_t marks[2];
     if (bytes == len)
         return pack_bytes(to, text, len);
     for (size_t i = 0; i < len;) {
         size_t left = len - i;
-        if (left >= BLOCK_BYTES && block_is_plain(p + i)) {
-            memcpy(to, p + i, BLOCK_BYTES);
-            to += BLOCK_BYTES;
+        if (left >= BLOCK_BYTES && block_is_simple(p + i, marks)) {
+            to = (marks[0] | marks[1]) == 0 ? pack_bytes(to, p + i, BLOCK_BYTES) : quotes_put(to, p + i);
             i += BLOCK_BYTES;
             continue;
         }
@@ -187,8 +225,7 @@ uint8_t *time_put(uint8_t *to, uint64_t unix_ms)
 
 bool form_json_string(struct buf *out, const char *text, size_t len)
 {
-    bool utf8;
-    size_t bytes = json_text_bytes(text, len, &utf8);
+    size_t bytes = json_text_bytes(text, len);
     uint8_t *to = buf_reserve(out, bytes + 2);
     if (!to)
         return false;
