@@ -31,6 +31,8 @@ struct message_in {
  * message is published to it (len 0: to a queue, and Broker-Topic may be there). Headers are not closed yet: message_finish.
  */
 bool message_read(struct rest *r, const struct http_request *q, struct http_text topic, struct message_in *m);
+/* A message of which nothing is known yet. false: no memory. */
+bool message_begin(struct rest *r, struct message_in *m, size_t names_bytes);
 /* A CloudEvent in structured mode: its attributes are added to m's headers, its data is m's body; `owner` is to be released
    when the record is made. */
 struct event_owner {

@@ -124,8 +124,8 @@ static bool take_key(struct reading *g, struct http_text value)
 {
     struct http_text key = decoded(g, value);
     if (key.len > KEY_BYTES_MAX)
-        return message_refuse(g->m, BROKER_INVALID_ARGUMENT, "Broker-Key has %zu bytes; at most %d are allowed", key.len,
-                              KEY_BYTES_MAX);
+        return message_refuse(g->m, BROKER_INVALID_ARGUMENT, "Broker-Key has %zu bytes; at most %d are allowed",
+                              key.len, KEY_BYTES_MAX);
     g->m->spec.key = key.bytes;
     g->m->spec.key_len = key.len;
     return true;
@@ -240,11 +240,11 @@ static bool take_idempotency_key(struct reading *g, struct http_text value)
     return take_id_named(g, "Idempotency-Key", value);
 }
 
-static const char *const BROKER_FIELDS[] = {"Broker-Key",  "Broker-Priority", "Broker-Delay", "Broker-At",
-                                            "Broker-Ttl",  "Broker-Topic",    "Broker-Sync",  "Broker-Id",
-                                            "Broker-Header-NAME", NULL};
-static bool (*const TAKE[])(struct reading *g, struct http_text value) = {
-    take_key, take_priority, take_delay, take_at, take_ttl, take_topic, take_sync, take_id};
+static const char *const BROKER_FIELDS[] = {
+    "Broker-Key",   "Broker-Priority", "Broker-Delay", "Broker-At",          "Broker-Ttl",
+    "Broker-Topic", "Broker-Sync",     "Broker-Id",    "Broker-Header-NAME", NULL};
+static bool (*const TAKE[])(struct reading *g, struct http_text value) = {take_key, take_priority, take_delay, take_at,
+                                                                          take_ttl, take_topic,    take_sync,  take_id};
 
 static bool header_add(struct reading *g, struct http_text field, struct http_text name, struct http_text value)
 {
@@ -255,8 +255,9 @@ static bool header_add(struct reading *g, struct http_text field, struct http_te
                               shown(field, out));
     if (packing_add(&g->m->headers, name.bytes, name.len, value.bytes, value.len))
         return true;
-    return message_refuse(g->m, BROKER_INVALID_ARGUMENT, "%s: the message would have the header '%.64s' twice; give it once",
-                          shown(field, out), shown(name, out));
+    return message_refuse(g->m, BROKER_INVALID_ARGUMENT,
+                          "%s: the message would have the header '%.64s' twice; give it once", shown(field, out),
+                          shown(name, out));
 }
 
 /* Names of fields have no case, so a message's header is in lower case, except where it is percent-encoded. */
@@ -307,7 +308,8 @@ static bool take_broker(struct reading *g, const struct http_field *f)
     }
     const char *meant = nearest(BROKER_FIELDS, f->name.bytes, f->name.len);
     return message_refuse(
-        g->m, BROKER_INVALID_ARGUMENT, "a message that is published has no field '%s'%s%s; its own headers are given as Broker-Header-NAME: VALUE",
+        g->m, BROKER_INVALID_ARGUMENT,
+        "a message that is published has no field '%s'%s%s; its own headers are given as Broker-Header-NAME: VALUE",
         shown(f->name, out), meant ? "; did you mean " : "", meant ? meant : "");
 }
 
@@ -326,8 +328,8 @@ static bool take_event(struct reading *g, const struct http_field *f)
     if (is(name, "ce-specversion")) {
         g->event_version = true;
         if (!is(value, "1.0"))
-            return message_refuse(g->m, BROKER_INVALID_ARGUMENT,
-                                  "ce-specversion is '%s'; this broker understands 1.0", shown(value, out));
+            return message_refuse(g->m, BROKER_INVALID_ARGUMENT, "ce-specversion is '%s'; this broker understands 1.0",
+                                  shown(value, out));
     }
     if (is(name, "ce-id"))
         g->m->event_id = value;
@@ -361,19 +363,27 @@ static bool take_field(struct reading *g, const struct http_field *f)
     }
 }
 
-/* Room for whatever is decoded, so that pointers into it stay. */
-static bool names_reserve(struct rest *r, const struct http_request *q)
+/* r->names gets room for whatever will be decoded, so that pointers into it stay. */
+bool message_begin(struct rest *r, struct message_in *m, size_t names_bytes)
+{
+    memset(m, 0, offsetof(struct message_in, text));
+    packing_begin(&m->headers, rest_scratch(&r->small));
+    return buf_reserve(rest_scratch(&r->names), names_bytes + ID_BYTES_MAX) ||
+           message_refuse(m, BROKER_NO_MEMORY, "no memory for the message; try again");
+}
+
+static size_t fields_bytes(const struct http_request *q)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < q->field_count; i++)
         bytes += q->fields[i].name.len + q->fields[i].value.len;
-    return buf_reserve(rest_scratch(&r->names), 2 * bytes + ID_BYTES_MAX + 1) != NULL;
+    return bytes;
 }
 
 static bool check_event(struct reading *g)
 {
     struct message_in *m = g->m;
-    const char *missing = !g->event_version         ? "ce-specversion"
+    const char *missing = !g->event_version          ? "ce-specversion"
                           : m->event_id.len == 0     ? "ce-id"
                           : m->event_source.len == 0 ? "ce-source"
                           : !m->event_type           ? "ce-type"
@@ -406,12 +416,10 @@ void event_take_id(struct rest *r, struct message_in *m)
 bool message_read(struct rest *r, const struct http_request *q, struct http_text topic, struct message_in *m)
 {
     struct reading g = {.rest = r, .m = m, .topic = topic};
-    memset(m, 0, offsetof(struct message_in, text));
+    if (!message_begin(r, m, fields_bytes(q)))
+        return false;
     m->spec.body = q->body;
     m->spec.body_len = q->body_len;
-    packing_begin(&m->headers, rest_scratch(&r->small));
-    if (!names_reserve(r, q))
-        return message_refuse(m, BROKER_NO_MEMORY, "no memory for the request's fields; try again");
     if (topic.len > 0) {
         m->spec.topic = topic.bytes;
         m->spec.topic_len = topic.len;

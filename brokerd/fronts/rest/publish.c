@@ -53,7 +53,7 @@ static void publish_answer(struct call *c, const struct completion *done)
     unsigned long long seq = result->first_seq;
     struct http_field field = {{"Location", 8}, {location, 0}};
     field.value.len = (size_t)snprintf(location, sizeof(location), "/v1/queues/%s/messages/%llu", queue_name(c), seq);
-    struct http_response response = {.status = result->duplicate          ? 200
+    struct http_response response = {.status = result->duplicate     ? 200
                                                : c->u.publish.lesser ? 202
                                                                      : 201,
                                      .type = "application/json",

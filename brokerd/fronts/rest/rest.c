@@ -10,6 +10,9 @@ enum {
     SCRATCH_KEPT_BYTES = 1 << 20, /* of a scratch buffer, from one request to the next */
 };
 
+static void run_later(void *rest, struct now now);
+static void call_drop(struct call *c, struct now now);
+
 static void house_complete(struct client *client, const struct completion *done)
 {
     /* Messages given back whose lease was over: they are back already. */
@@ -27,7 +30,12 @@ struct rest *rest_new(const struct rest_options *options, struct http *http, str
     r->clients = clients;
     r->host = host ? *host : (struct rest_host){0};
     msgpack_sbuffer_init(&r->map);
-    bool good = client_open(clients, &r->house, &HOUSE_OPS, NULL) && publish_register(r) && lease_register(r) &&
+    TAILQ_INIT(&r->free_calls);
+    TAILQ_INIT(&r->later);
+    net_timer_init(&r->later_timer, run_later, r);
+    /* Setting it takes memory the first time only: now, so that it cannot fail later. */
+    bool good = net_timer_set(http_net(http), &r->later_timer, net_now(http_net(http)).mono) &&
+                client_open(clients, &r->house, &HOUSE_OPS, NULL) && publish_register(r) && lease_register(r) &&
                 settle_register(r) && read_register(r) && transactions_register(r) && admin_register(r);
     if (good)
         return r;
@@ -41,9 +49,11 @@ void rest_free(struct rest *r)
         return;
     admin_free(r);
     client_close(r->clients, &r->house, (struct now){0}); /* it has nothing that waits: the time does not matter */
-    while (r->free_calls) {
-        struct call *c = r->free_calls;
-        r->free_calls = c->next_free;
+    struct call *c;
+    while ((c = TAILQ_FIRST(&r->later))) /* the net has gone, and with it the chance to do more for them */
+        call_drop(c, (struct now){0});
+    while ((c = TAILQ_FIRST(&r->free_calls))) {
+        TAILQ_REMOVE(&r->free_calls, c, link);
         free(c);
     }
     buf_release(&r->records);
@@ -77,11 +87,36 @@ void rest_refuse(struct http_exchange *x, const char *format, ...)
     http_refuse(x, BROKER_INVALID_ARGUMENT, text, 0);
 }
 
+static int http_status(broker_error error)
+{
+    switch (error) {
+#define STATUS(name, code, http, retry, text)                                                                          \
+    case BROKER_##name: return http;
+        BROKER_ERROR_MAP(STATUS)
+#undef STATUS
+    }
+    return 500;
+}
+
+bool rest_problem_put(struct buf *out, broker_error error, const char *text, uint32_t retry_ms)
+{
+    char slug[64];
+    const char *name = broker_error_name(error);
+    size_t n = 0;
+    for (; name[n] && n < sizeof(slug) - 1; n++)
+        slug[n] = name[n] >= 'A' && name[n] <= 'Z' ? (char)(name[n] + 32) : name[n];
+    slug[n] = 0;
+    return http_problem_put(out, http_status(error), slug, broker_strerror(error), text, retry_ms);
+}
+
 /* ---- calls ---------------------------------------------------------------------------------------------------------- */
 
 static void complete(struct client *client, const struct completion *done)
 {
     struct call *c = (struct call *)((char *)client - offsetof(struct call, client));
+    /* Nothing is left of it in the engine, which is in the middle of a call: it is not told of the client's end. */
+    if (client->outstanding == 0)
+        client->lingers = false;
     if (!done->error)
         c->kind->answer(c, done);
     else if (c->kind->failed)
@@ -108,7 +143,6 @@ static void sent(void *owner, bool all)
 {
     struct call *c = owner;
     c->kind->sent(c, all);
-    call_end(c);
 }
 
 /* What a kind does not ask for, the http room must not tell: by what a kind has, one of these. */
@@ -119,9 +153,9 @@ static const struct http_exchange_ops EXCHANGE_OPS[2][2] = {
 
 struct call *call_begin(struct rest *r, const struct call_kind *kind, struct http_exchange *x)
 {
-    struct call *c = r->free_calls;
+    struct call *c = TAILQ_FIRST(&r->free_calls);
     if (c) {
-        r->free_calls = c->next_free;
+        TAILQ_REMOVE(&r->free_calls, c, link);
         r->free_count--;
     } else if (!(c = malloc(sizeof(*c)))) {
         http_refuse(x, BROKER_NO_MEMORY, "no memory for the request; try again", 1000);
@@ -145,10 +179,12 @@ void call_submit(struct call *c, struct command *command)
     client_submit(c->rest->clients, &c->client, rest_now(c->rest), command);
 }
 
-void call_end(struct call *c)
+static void call_drop(struct call *c, struct now now)
 {
     struct rest *r = c->rest;
-    client_close(r->clients, &c->client, rest_now(r));
+    client_close(r->clients, &c->client, now);
+    if (c->later)
+        TAILQ_REMOVE(&r->later, c, link);
     if (c->kind->release)
         c->kind->release(c);
     r->call_count--;
@@ -156,9 +192,34 @@ void call_end(struct call *c)
         free(c);
         return;
     }
-    c->next_free = r->free_calls;
-    r->free_calls = c;
+    TAILQ_INSERT_HEAD(&r->free_calls, c, link);
     r->free_count++;
+}
+
+void call_end(struct call *c)
+{
+    call_drop(c, rest_now(c->rest));
+}
+
+void call_later(struct call *c, void (*fn)(struct call *c))
+{
+    struct rest *r = c->rest;
+    if (!c->later)
+        TAILQ_INSERT_TAIL(&r->later, c, link);
+    c->later = fn;
+    net_timer_set(http_net(r->http), &r->later_timer, rest_now(r).mono);
+}
+
+static void run_later(void *rest, struct now now)
+{
+    struct rest *r = rest;
+    struct call *c;
+    while ((c = TAILQ_FIRST(&r->later))) {
+        void (*fn)(struct call *) = c->later;
+        TAILQ_REMOVE(&r->later, c, link);
+        c->later = NULL;
+        fn(c);
+    }
 }
 
 /* The answer is on its way; http calls `sent` if the kind wants that (perhaps it did so already: c is not touched then). */

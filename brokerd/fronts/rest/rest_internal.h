@@ -2,6 +2,8 @@
 #ifndef REST_INTERNAL_H
 #define REST_INTERNAL_H
 
+#include <sys/queue.h>
+
 #include "control.h"
 #include "forms.h"
 #include "rest.h"
@@ -14,7 +16,8 @@ struct call_kind {
     void (*answer)(struct call *c, const struct completion *done);
     /* The same for an error. NULL: rest_refuse_completion. */
     void (*failed)(struct call *c, const struct completion *done);
-    /* After call_respond: did all of it reach the system? Once; the call ends with it. NULL: the call ends by call_respond. */
+    /* After call_respond or call_refuse: did all of it reach the system? Once, perhaps during that call. Must call_end, soon
+       or later. NULL: the call ends by responding. */
     void (*sent)(struct call *c, bool all);
     /* A chunked response may go on. NULL: not wanted. */
     void (*drained)(struct call *c);
@@ -31,7 +34,8 @@ struct call {
     struct rest *rest;
     struct http_exchange *x; /* NULL: gone, or answered */
     const struct call_kind *kind;
-    struct call *next_free;
+    TAILQ_ENTRY(call) link; /* of rest.later, or (next only) of the free ones */
+    void (*later)(struct call *c);
     union { /* by kind */
         struct {
             char name[64]; /* the queue's, for Location; a longer one is in `longer` (owned) */
@@ -40,16 +44,19 @@ struct call {
             bool lesser;       /* less than synced was asked for: 202 */
         } publish;
         struct {
+            char *queue;            /* owned; NULL: the form does not need it */
             uint64_t first_receipt; /* of what is being sent */
             uint32_t count;
             uint8_t form;
-            bool raw;
+            bool lost; /* it could not be put into a response */
         } lease;
         struct {
-            uint64_t from;
-            uint64_t tag; /* hash of If-None-Match's tags */
+            char *queue;  /* as above */
+            char *tags;   /* If-None-Match; owned; NULL: none */
+            uint64_t seq; /* of the one message that is asked for; 0: by cursor */
             uint8_t form;
         } read;
+        struct batch *batch; /* owned */
         struct {
             uint64_t numbers[3];
             void *memory; /* the kind's own */
@@ -57,13 +64,16 @@ struct call {
     } u;
 };
 
+TAILQ_HEAD(call_list, call);
+
 struct rest {
     struct rest_options options;
     struct http *http;
     struct clients *clients;
     struct rest_host host;
-    struct client house;     /* commands whose answer nobody waits for */
-    struct call *free_calls; /* up to CALLS_KEPT */
+    struct client house; /* commands whose answer nobody waits for */
+    struct call_list free_calls, later;
+    struct net_timer later_timer;
     uint32_t free_count, call_count;
     /* For the length of one handler's or answer's call: */
     struct buf records; /* of the request */
@@ -80,9 +90,12 @@ struct now rest_now(const struct rest *r);
 
 /* A call for x, which is kept (http_keep), with its client open. NULL: no memory; x has been refused. */
 struct call *call_begin(struct rest *r, const struct call_kind *kind, struct http_exchange *x);
-/* Answers may come during the call: after it, c may have ended. */
+/* Answers may come during the call: after it, c may have ended. Not to be called from inside answer, failed or sent: the
+   engine may be in the middle of something. There: call_later. */
 void call_submit(struct call *c, struct command *command);
-/* Each answers and ends c (with kind->sent: that comes first). */
+/* fn(c) soon, from the loop. If c ends before, not. */
+void call_later(struct call *c, void (*fn)(struct call *c));
+/* Each answers and ends c (with kind->sent: that does). */
 void call_respond(struct call *c, const struct http_response *response);
 void call_respond_json(struct call *c, int status, const struct buf *body);
 void call_refuse(struct call *c, broker_error error, const char *text, uint32_t retry_ms);
@@ -92,6 +105,8 @@ void rest_refuse_completion(struct call *c, const struct completion *done);
 /* Ends c without an answer: for those that answered through x themselves (chunked, http_abort). */
 void call_end(struct call *c);
 
+/* The body of the problem that http_refuse would answer. */
+bool rest_problem_put(struct buf *out, broker_error error, const char *text, uint32_t retry_ms);
 /* For requests that fail before there is a call: INVALID_ARGUMENT with a sentence. */
 __attribute__((format(printf, 2, 3))) void rest_refuse(struct http_exchange *x, const char *format, ...);
 /* A scratch buffer, empty, its memory kept up to a bound. */
