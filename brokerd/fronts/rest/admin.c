@@ -161,7 +161,49 @@ static struct admin *admin_new(const struct admin_request *request, const struct
     return a;
 }
 
-static void admin_start(struct rest *r, struct http_exchange *x, struct admin *a)
+/* ---- commands ------------------------------------------------------------------------------------------------------- */
+
+static void submit_map(struct call *c)
+{
+    struct admin *a = admin_of(c);
+    struct control_request request;
+    char text[CONTROL_TEXT_BYTES];
+    broker_error error = control_parse(&request, a->request->kind, a->map, a->map_len, text);
+    if (!error && a->request->change)
+        a->request->change(c, &request.command);
+    if (error)
+        call_refuse(c, error, text, 0);
+    else
+        call_submit(c, &request.command);
+    control_release(&request);
+}
+
+static void submit_describe(struct call *c)
+{
+    struct command command = {.type = COMMAND_QUEUE_DESCRIBE, .queue = admin_of(c)->described};
+    call_submit(c, &command);
+}
+
+/* Steps are told by the engine, which is in the middle of something then: what they want of it is asked for from the loop. */
+void admin_submit(struct call *c, admin_step *next, admin_step *on_failure)
+{
+    struct admin *a = admin_of(c);
+    a->next = next;
+    a->failed = on_failure;
+    call_later(c, submit_map);
+}
+
+void admin_describe(struct call *c, struct name queue, admin_step *next, admin_step *on_failure)
+{
+    struct admin *a = admin_of(c);
+    a->next = next;
+    a->failed = on_failure;
+    a->described = queue;
+    call_later(c, submit_describe);
+}
+
+/* The first one at once. */
+static void start(struct rest *r, struct http_exchange *x, struct admin *a)
 {
     struct call *c = a ? call_begin(r, &ADMIN, x) : NULL;
     if (!a)
@@ -171,10 +213,13 @@ static void admin_start(struct rest *r, struct http_exchange *x, struct admin *a
         return;
     }
     c->u.any.memory = a;
+    a->next = a->request->first;
+    a->failed = a->request->failed;
+    a->described = a->queue;
     if (a->request->describes)
-        admin_describe(c, a->queue, a->request->first, a->request->failed);
+        submit_describe(c);
     else
-        admin_submit(c, a->request->first, a->request->failed);
+        submit_map(c);
 }
 
 void admin_begin(struct rest *r, struct http_exchange *x, const struct http_request *q,
@@ -205,33 +250,7 @@ void admin_begin(struct rest *r, struct http_exchange *x, const struct http_requ
     struct admin *a = admin_new(request, q, &r->map);
     if (a)
         a->options = options;
-    admin_start(r, x, a);
-}
-
-void admin_submit(struct call *c, admin_step *next, admin_step *on_failure)
-{
-    struct admin *a = admin_of(c);
-    struct control_request request;
-    char text[CONTROL_TEXT_BYTES];
-    broker_error error = control_parse(&request, a->request->kind, a->map, a->map_len, text);
-    a->next = next;
-    a->failed = on_failure;
-    if (!error && a->request->change)
-        a->request->change(c, &request.command);
-    if (error)
-        call_refuse(c, error, text, 0);
-    else
-        call_submit(c, &request.command);
-    control_release(&request);
-}
-
-void admin_describe(struct call *c, struct name queue, admin_step *next, admin_step *on_failure)
-{
-    struct admin *a = admin_of(c);
-    struct command command = {.type = COMMAND_QUEUE_DESCRIBE, .queue = queue};
-    a->next = next;
-    a->failed = on_failure;
-    call_submit(c, &command);
+    start(r, x, a);
 }
 
 /* ---- answers -------------------------------------------------------------------------------------------------------- */

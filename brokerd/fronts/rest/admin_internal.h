@@ -15,8 +15,9 @@ struct admin_options { /* from the query */
 
 /* What a route asks for: how its request becomes a call. */
 struct admin_request {
-    enum control_kind kind;     /* what body and path say, together, to control_parse */
-    const char *const *path;    /* the keys that the path's {...} stand for, in their order; NULL ends. The first is "queue" */
+    enum control_kind kind; /* what body and path say, together, to control_parse */
+    const char *const
+        *path; /* the keys that the path's {...} stand for, in their order; NULL ends. The first is "queue" */
     const char *const *queries; /* known query parameters; NULL: none */
     bool has_body;              /* else what is sent is not looked at */
     /* What else goes into the map; false: p->error says what is wrong. NULL: nothing. */
@@ -24,19 +25,21 @@ struct admin_request {
     bool describes;     /* its queue is described first: `first` is told that */
     admin_step *first;  /* what the (first) command answers */
     admin_step *failed; /* and if it fails; NULL: that is the answer */
-    void (*change)(struct call *c, struct command *command); /* has the last word on the map's command; NULL: as it is */
+    void (*change)(struct call *c,
+                   struct command *command); /* has the last word on the map's command; NULL: as it is */
 };
 
 struct admin { /* c->u.any.memory: one allocation with what it points to */
     const struct admin_request *request;
     admin_step *next, *failed; /* of the command under way */
     struct name queue, group;  /* of the path; len 0: it has none */
+    struct name described;     /* the queue that is to be described; in memory of the call's */
     struct admin_options options;
-    bool existed;         /* before */
-    const uint8_t *map;   /* what control_parse takes */
+    bool existed;       /* before */
+    const uint8_t *map; /* what control_parse takes */
     size_t map_len;
-    void *more;           /* owned; freed at the end */
-    uint64_t numbers[4];  /* the request's own */
+    void *more;          /* owned; freed at the end */
+    uint64_t numbers[4]; /* the request's own */
     char bytes[];
 };
 
@@ -44,7 +47,7 @@ struct admin *admin_of(struct call *c);
 /* admin_begin: x is answered, or its call is there and the first command submitted. */
 void admin_begin(struct rest *r, struct http_exchange *x, const struct http_request *q,
                  const struct admin_request *request);
-/* The map's command, and then `next`; or `failed`, NULL: that is the answer. After it, c may have ended. */
+/* From a step, soon after it: the map's command, and then `next`; or `failed`, NULL: that is the answer. */
 void admin_submit(struct call *c, admin_step *next, admin_step *failed);
 void admin_describe(struct call *c, struct name queue, admin_step *next, admin_step *failed);
 /* What was packed into rest->map, one value, as JSON. */
@@ -63,6 +66,9 @@ const broker_group_info *admin_find_group(const struct completion *done, struct 
 json_t *admin_body(struct http_exchange *x, const struct http_request *q, bool may_be_empty);
 /* Are all its keys known to `kind`, and none of them given by the path? false: `text` names the one. */
 bool admin_knows_keys(enum control_kind kind, const json_t *body, const char *const *path, char text[FORM_TEXT_BYTES]);
+/* Where a queue's dead letters go, from its description. */
+enum { DEAD_NAME_BYTES = NAME_MAX_BYTES + 8 };
+void dead_letters_of(const struct completion *described, char out[DEAD_NAME_BYTES]);
 bool admin_same_filter(const broker_filter *a, const broker_filter *b);
 
 /* ---- what is told as text (errors.c, openapi.c) ------------------------------------------------------------------------ */
@@ -72,8 +78,6 @@ void openapi_get(void *arg, struct http_exchange *x, const struct http_request *
 void errors_get(void *arg, struct http_exchange *x, const struct http_request *q);
 /* What an error means and what to do, appended; false: there is none of that name ("queue_full"). */
 bool errors_explain(struct buf *out, const char *slug, size_t len);
-/* A problem of the error table, appended: for items in an answer. false: no memory. */
-bool errors_problem(struct buf *out, broker_error error, const char *text, uint32_t retry_ms);
 
 /* ---- routes ---------------------------------------------------------------------------------------------------------- */
 

@@ -117,17 +117,17 @@ static void scan(void *arg, struct http_exchange *x, const struct http_request *
 enum { HEADERS_MAX = 64 }; /* of a filter; the door allows fewer */
 
 struct dead { /* admin.more */
-    char queue[NAME_MAX_BYTES + 8];
+    char queue[DEAD_NAME_BYTES];
     char origin[NAME_MAX_BYTES + 1];
     broker_header *headers; /* behind it: the filter's, and one more */
 };
 
-static void dead_letters_of(const struct completion *described, char out[NAME_MAX_BYTES + 8])
+void dead_letters_of(const struct completion *described, char out[DEAD_NAME_BYTES])
 {
     const broker_queue_info *q = described->u.describe.queue;
     const char *named = q->settings.dead_letter;
     bool given = named && *named;
-    snprintf(out, NAME_MAX_BYTES + 8, "%s%s", given ? named : q->name, given ? "" : ".dead");
+    snprintf(out, DEAD_NAME_BYTES, "%s%s", given ? named : q->name, given ? "" : ".dead");
 }
 
 static bool read_redrive(struct params *p, json_t *map, struct admin_options *options)

@@ -208,6 +208,10 @@ static void get_backup(void *arg, struct http_exchange *x, const struct http_req
         http_refuse(x, BROKER_UNKNOWN_COMMAND, "this broker makes no backups", 0);
         return;
     }
+    if (q->is_head) {
+        http_respond(x, &(struct http_response){.status = 200, .type = "application/x-tar"});
+        return;
+    }
     struct backup *b = calloc(1, sizeof(*b));
     struct call *c = b ? call_begin(r, &BACKUP, x) : NULL;
     if (!b)

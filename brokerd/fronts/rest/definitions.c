@@ -226,7 +226,8 @@ static void answered(struct call *c, const struct completion *done)
         e->at++;
         e->broken = !good || !http_chunked_write(c->x, out->bytes, out->len);
     }
-    export_run(c);
+    if (!e->running)
+        call_later(c, export_run);
 }
 
 static void failed(struct call *c, const struct completion *done)
@@ -241,7 +242,8 @@ static void failed(struct call *c, const struct completion *done)
         e->at++; /* deleted meanwhile */
     else
         e->broken = true;
-    export_run(c);
+    if (!e->running)
+        call_later(c, export_run);
 }
 
 static const struct call_kind EXPORT = {
@@ -254,6 +256,10 @@ void definitions_export(void *arg, struct http_exchange *x, const struct http_re
     struct http_text prefix = {"", 0};
     if (!params_open(&p, q, QUERIES, NULL) || !param_text(&p, "prefix", NAME_MAX_BYTES, &prefix)) {
         rest_refuse(x, "%s", p.error);
+        return;
+    }
+    if (q->is_head) {
+        http_respond(x, &(struct http_response){.status = 200, .type = "application/json"});
         return;
     }
     struct export *e = calloc(1, sizeof(*e) + prefix.len);

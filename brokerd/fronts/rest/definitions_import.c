@@ -120,7 +120,7 @@ static void item_done(struct import *im)
 static void item_failed(struct import *im, broker_error error, const char *text, uint32_t retry_ms)
 {
     im->no_memory |= !put_item(&im->results, im) || !form_put(&im->results, ",\"error\":") ||
-                     !errors_problem(&im->results, error, text, retry_ms) || !form_put(&im->results, "}");
+                     !rest_problem_put(&im->results, error, text, retry_ms) || !form_put(&im->results, "}");
     im->failed++;
     if (im->item.is_queue && !im->existed) {
         im->at++; /* what belongs to it would fail as well */
@@ -446,7 +446,8 @@ static void answered(struct call *c, const struct completion *done)
         item_done(im);
     if (im->phase == GROUPS || im->phase == BINDINGS)
         advance(im);
-    import_run(c);
+    if (!im->running)
+        call_later(c, import_run);
 }
 
 static const struct call_kind IMPORT = {.answer = answered, .failed = answered, .release = release};

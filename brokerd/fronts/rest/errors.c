@@ -137,18 +137,6 @@ bool errors_explain(struct buf *out, const char *slug, size_t len)
     return false;
 }
 
-bool errors_problem(struct buf *out, broker_error error, const char *text, uint32_t retry_ms)
-{
-    char slug[64];
-    const char *name = broker_error_name(error);
-    size_t n = 0;
-    for (; name[n] && n < sizeof(slug) - 1; n++)
-        slug[n] = (char)tolower((unsigned char)name[n]);
-    slug[n] = '\0';
-    return http_problem_put(out, status_of(error), slug, broker_strerror(error), text ? text : broker_strerror(error),
-                            retry_ms);
-}
-
 void errors_get(void *arg, struct http_exchange *x, const struct http_request *q)
 {
     struct rest *r = arg;
