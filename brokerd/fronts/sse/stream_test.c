@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "rig.h"
+#include "test/rig.h"
 
 #define A "/v1/queues/a/events"
 
@@ -64,7 +64,7 @@ static void starts_anywhere(void **state)
                   {"?from=beginning&topic=t.2", "\"seq\":2,"},
                   {"?from_time=4000&topic=t.5", "\"seq\":5,"}};
     for (int i = 1; i <= 5; i++) {
-        char topic[8];
+        char topic[16];
         snprintf(topic, sizeof(topic), "t.%d", i);
         publish_topic("a", "x", topic);
     }
