@@ -165,10 +165,15 @@ static void send_event(struct stream *s, struct feed *f, const struct stored_mes
         sse_stream_write(&s->out, "\n", 1); /* an event without an id: it comes again after a reconnect */
 }
 
-/* Ask again in the next turn, or when the output has drained. */
-static void go_on(struct stream *s)
+/* Ask again: at once if it is going to wait, in the next turn if more is there, and else when the output has drained. */
+static void go_on(struct stream *s, uint32_t feed, const struct completion *done)
 {
-    if (!sse_stream_is_full(&s->out))
+    uint64_t next_seq = s->feeds[feed].next_seq;
+    if (s->out.is_over || sse_stream_is_full(&s->out))
+        return;
+    if (next_seq == done->u.read.last_seq + 1)
+        ask(s, feed, net_now(s->sse->net), next_seq, false);
+    else
         stream_todo(s);
 }
 
@@ -192,14 +197,14 @@ static void next_answer(struct stream *s, uint32_t feed, const struct completion
         f->next_seq = done->u.read.first_seq;
         say_reset(s, feed, reset);
         if (reset != RESET_TRIMMED) {
-            go_on(s);
+            go_on(s, feed, done);
             return;
         }
     }
     for (uint32_t i = 0; i < done->u.read.count && !s->out.is_over; i++)
         send_event(s, f, &done->u.read.messages[i]);
     f->next_seq = done->u.read.next_seq > f->next_seq ? done->u.read.next_seq : f->next_seq;
-    go_on(s);
+    go_on(s, feed, done);
 }
 
 static void answer(struct stream *s, uint32_t feed, const struct completion *done)
