@@ -2,7 +2,7 @@
  * Owns:            the page: HTML, CSS, scripts and icons, embedded in the program, and how they are served.
  * May use:         http, base.
  * Never knows:     what the page does with the REST interface, the event stream and the WebSocket.
- * Start reading at FILES in console.c.
+ * Start reading at FILES in files.c, then serve in console.c.
  */
 #ifndef CONSOLE_H
 #define CONSOLE_H
