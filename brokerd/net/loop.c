@@ -255,6 +255,8 @@ struct net *net_new(const struct net_options *options)
     TAILQ_INIT(&net->starved);
     TAILQ_INIT(&net->closed);
     TAILQ_INIT(&net->drained);
+    TAILQ_INIT(&net->paused);
+    net_timer_init(&net->paused_look, conn_look_at_paused, net);
     TAILQ_INIT(&net->listeners);
     signal(SIGPIPE, SIG_IGN);
     net->now = clock_now();
