@@ -3,7 +3,7 @@
 import { at, get, scan } from "./api.js";
 import { openDialog } from "./dialog.js";
 import { h, replace, setText, toast } from "./dom.js";
-import { ago, plural } from "./format.js";
+import { plural } from "./format.js";
 import { messageList } from "./messages.js";
 import { messageItem } from "./message.js";
 
@@ -52,9 +52,8 @@ export function deadTab(queue) {
         });
         const tags = [
             REASONS[head["dead-reason"]] || head["dead-reason"],
-            head["dead-group"] && `group ${head["dead-group"]}`,
-            head["dead-attempts"] && plural(Number(head["dead-attempts"]), "attempt"),
-            head["dead-time-ms"] && `died ${ago(Number(head["dead-time-ms"]))}`,
+            head["dead-attempts"] && `after ${plural(Number(head["dead-attempts"]), "attempt")}`,
+            head["dead-group"] && head["dead-group"] !== "default" && `group ${head["dead-group"]}`,
         ].filter(Boolean);
         return messageItem(m, { tags, before: box });
     }
