@@ -1,16 +1,19 @@
 #include "daemon.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "front_tcp.h"
 #include "log.h"
 #include "process.h"
 #include "service.h"
 #include "store.h"
+#include "ways.h"
 
 enum {
     GRACE_MS = 100,   /* after GOAWAY, at least: for clients to settle what they have */
@@ -37,14 +40,14 @@ struct daemon {
     struct store *store;
     struct net *net;
     struct net_wake *wake;
-    struct front_tcp *front;
+    struct ways *ways;
+    struct clients *clients;
     struct engine *engine;
     struct door *door;
     struct net_timer due, watchdog;
     uint64_t watchdog_ms, started_ms, stop_since_ms;
     enum stage stage;
     bool failed; /* the store said so: nothing may be confirmed any more */
-    uint16_t port;
 };
 
 /* ---- the turn ------------------------------------------------------------------------------------------------------- */
@@ -115,22 +118,22 @@ static const struct net_turn_ops TURN = {.work = turn_work, .end = turn_end};
 static void stop_begin(struct daemon *d)
 {
     struct now now = net_now(d->net);
-    log_notice("stopping: telling %u clients, finishing what is under way", front_tcp_connections(d->front));
+    log_notice("stopping: telling %u clients, finishing what is under way", ways_connections(d->ways));
     service_notify("STOPPING=1");
     d->stage = STAGE_DRAINING;
     d->stop_since_ms = now.mono.ms;
     net_close_listeners(d->net);
     door_drain(d->door);
-    front_tcp_goaway(d->front, "the broker is shutting down");
+    ways_goaway(d->ways, "the broker is shutting down");
 }
 
 static bool stage_is_over(const struct daemon *d, uint64_t spent_ms)
 {
     switch (d->stage) {
     case STAGE_DRAINING:
-        return front_tcp_connections(d->front) == 0 ||
-               (spent_ms >= GRACE_MS && front_tcp_is_idle(d->front) && !store_busy(d->store));
-    case STAGE_CLOSING: return front_tcp_connections(d->front) == 0;
+        return ways_connections(d->ways) == 0 ||
+               (spent_ms >= GRACE_MS && ways_are_idle(d->ways) && !store_busy(d->store));
+    case STAGE_CLOSING: return ways_connections(d->ways) == 0;
     case STAGE_FLUSHING:
     case STAGE_CHECKPOINT: return !store_busy(d->store);
     case STAGE_RUNNING: break;
@@ -150,7 +153,7 @@ static void stop_step(struct daemon *d, struct now now)
                         clients ? "waiting for clients" : "writing");
             net_stop(d->net);
         } else if (d->stage == STAGE_DRAINING && spent_ms >= limit_ms / 2) {
-            front_tcp_finish(d->front); /* who does not take its answers by now gets no more time */
+            ways_finish(d->ways); /* who does not take its answers by now gets no more time */
             d->stage = STAGE_CLOSING;
         }
         return;
@@ -158,7 +161,7 @@ static void stop_step(struct daemon *d, struct now now)
     log_debug("stopping: stage %d is over after %llu ms", (int)d->stage, (unsigned long long)spent_ms);
     switch (d->stage) {
     case STAGE_DRAINING:
-        front_tcp_finish(d->front);
+        ways_finish(d->ways);
         d->stage = STAGE_CLOSING;
         break;
     case STAGE_CLOSING: d->stage = STAGE_FLUSHING; break;
@@ -189,20 +192,39 @@ static void on_hangup(void *arg, int signo)
 
 /* ---- statistics ----------------------------------------------------------------------------------------------------- */
 
-static void collect_stats(void *arg, broker_stats *out, uint64_t *epoch)
+static void collect_process(struct daemon *d, struct metrics_now *now)
+{
+    struct rusage usage;
+    struct statvfs disk;
+    struct rlimit files;
+    struct stat open_files;
+    getrusage(RUSAGE_SELF, &usage);
+    now->broker.uptime_ms = net_now(d->net).mono.ms - d->started_ms;
+    now->broker.cpu_us = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000u +
+                         (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    now->broker.rss_bytes = process_resident_bytes();
+    snprintf(now->broker.version, sizeof(now->broker.version), "%s", BROKER_VERSION_STRING);
+    if (statvfs(d->conf->broker.data_dir, &disk) == 0) {
+        now->disk_free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+        now->disk_total_bytes = (uint64_t)disk.f_blocks * disk.f_frsize;
+    }
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+        now->max_files = files.rlim_cur;
+    if (stat("/proc/self/fd", &open_files) == 0)
+        now->open_files = (uint64_t)open_files.st_size; /* their number, since Linux 6.2; 0 before */
+    now->ready = d->stage == STAGE_RUNNING && !d->failed;
+    now->why = d->failed ? "the log cannot be written" : now->ready ? "" : "the broker is shutting down";
+}
+
+static void collect(void *arg, struct metrics_now *now)
 {
     struct daemon *d = arg;
-    struct rusage usage;
+    broker_stats *out = &now->broker;
     struct engine_stats e;
     struct store_stats s;
-    getrusage(RUSAGE_SELF, &usage);
+    collect_process(d, now);
     engine_get_stats(d->engine, &e);
     store_engine_ops.stats(d->store, &s);
-    out->uptime_ms = net_now(d->net).mono.ms - d->started_ms;
-    out->cpu_us = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000u +
-                  (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
-    out->rss_bytes = process_resident_bytes();
-    out->connections = front_tcp_connections(d->front);
     out->queues = e.queues;
     out->subscriptions = e.subscriptions;
     out->published = e.published;
@@ -219,14 +241,15 @@ static void collect_stats(void *arg, broker_stats *out, uint64_t *epoch)
     out->log_index = s.log_index;
     out->disk_bytes = s.disk_bytes;
     out->segments = s.segments;
-    *epoch = e.epoch;
+    now->epoch = e.epoch;
 }
 
 static void on_report(void *arg, int signo)
 {
-    broker_stats s = {0};
-    uint64_t epoch;
-    collect_stats(arg, &s, &epoch);
+    struct daemon *d = arg;
+    struct metrics_now now = {0};
+    ways_now(d->ways, &now);
+    const broker_stats s = now.broker;
 #define N(x) (unsigned long long)(x)
     log_notice(
         "up %llu s, cpu %llu ms, %llu KiB resident; %llu connections, %llu queues, %llu subscriptions; %llu published, "
@@ -252,7 +275,7 @@ static bool build_net(struct daemon *d)
         .read_buffer_bytes = c->tcp.read_buffer_bytes,
         .max_input_bytes = c->tcp.input_bytes,
         .max_output_bytes = c->tcp.output_total_bytes,
-        .max_connections = (uint32_t)c->tcp.max_connections,
+        .max_connections = (uint32_t)(c->tcp.max_connections + c->http.max_connections),
         .linger_ms = (uint32_t)c->tcp.linger_ms,
     };
     d->net = net_new(&options);
@@ -325,26 +348,12 @@ static bool build_store(struct daemon *d)
     return status == BROKER_OK;
 }
 
-static bool build_front(struct daemon *d)
+static bool build_ways(struct daemon *d)
 {
-    const struct conf *c = d->conf;
-    struct front_tcp_options options = {
-        .max_frame_bytes = (uint32_t)c->limits.max_frame_bytes,
-        .max_message_bytes = (uint32_t)c->limits.max_message_bytes,
-        .max_connections = (uint32_t)c->tcp.max_connections,
-        .max_settle_ranges = (uint32_t)c->limits.settle_ranges,
-        .max_transact_parts = (uint32_t)c->limits.transact_parts,
-        .waiting_leases = (uint32_t)c->limits.waiting_leases,
-        .heartbeat_ms = (uint32_t)c->tcp.heartbeat_ms,
-        .hello_ms = (uint32_t)c->tcp.hello_ms,
-        .frame_ms = (uint32_t)c->tcp.frame_ms,
-        .stall_ms = (uint32_t)c->tcp.stall_ms,
-        .output_bytes = c->tcp.output_bytes,
-    };
-    struct front_tcp_host host = {
-        .stats = collect_stats, .arg = d, .backup_ops = &store_backup_ops, .backup = d->store};
-    d->front = front_tcp_new(&options, d->net, &host);
-    return d->front || out_of_memory();
+    struct ways_host host = {.net = d->net, .clients = d->clients, .store = d->store, .now = collect, .arg = d};
+    d->clients = host.clients = clients_new();
+    d->ways = d->clients ? ways_new(d->conf, &host) : NULL;
+    return d->ways || out_of_memory();
 }
 
 static bool build_engine(struct daemon *d)
@@ -372,13 +381,14 @@ static bool build_engine(struct daemon *d)
         .max_batch_bytes = (uint32_t)batch,
         .max_message_bytes = (uint32_t)c->limits.max_message_bytes,
     };
-    d->engine = engine_new(&engine_options, &store_engine_ops, d->store, &front_tcp_sink_ops, d->front);
+    d->engine = engine_new(&engine_options, &store_engine_ops, d->store, &clients_sink_ops, d->clients);
     if (!d->engine)
         return out_of_memory();
-    d->door = door_new(&door_options, d->engine, &front_tcp_sink_ops, d->front);
+    d->door = door_new(&door_options, d->engine, &clients_sink_ops, d->clients);
     if (!d->door)
         return out_of_memory();
-    front_tcp_attach(d->front, d->door);
+    clients_attach(d->clients, d->door);
+    ways_attach(d->ways, d->door);
     return true;
 }
 
@@ -411,44 +421,14 @@ static bool recover(struct daemon *d)
     return true;
 }
 
-static bool listen_all(struct daemon *d)
-{
-    const struct conf *c = d->conf;
-    char host[256], port[16], error[CONF_ERROR_BYTES];
-    const char *list = c->tcp.listen;
-    int first, status = 0, handed = service_sockets(&first);
-    bool good = true;
-    for (int i = 0; i < handed && good; i++)
-        good = net_listen_fd(d->net, first + i, &front_tcp_handler, d->front, error, sizeof(error));
-    while (!handed && good && (status = conf_next_address(&list, host, port, error)) > 0)
-        good = net_listen_tcp(d->net, host, port, &front_tcp_handler, d->front, error, sizeof(error));
-    if (!handed && good && status == 0 && *c->tcp.unix_path)
-        good = net_listen_unix(d->net, c->tcp.unix_path, (unsigned)c->tcp.unix_mode, &front_tcp_handler, d->front,
-                               error, sizeof(error));
-    if (!good || status < 0)
-        log_error("%s", error);
-    return good && status >= 0;
-}
-
-static void announce(void *arg, const char *text, uint16_t port)
-{
-    struct daemon *d = arg;
-    log_notice("listening on %s", text);
-    if (!d->port)
-        d->port = port;
-}
-
 static bool be_ready(struct daemon *d)
 {
-    char text[16];
     bool signals = net_on_signal(d->net, SIGTERM, on_stop_signal, d) &&
                    net_on_signal(d->net, SIGINT, on_stop_signal, d) && net_on_signal(d->net, SIGHUP, on_hangup, d) &&
                    net_on_signal(d->net, SIGUSR1, on_report, d);
     if (!signals)
         return out_of_memory();
-    net_each_listener(d->net, announce, d);
-    snprintf(text, sizeof(text), "%u\n", d->port);
-    if (!process_write_file(d->args->port_file, text) || !process_write_file(d->args->ready_file, "ready\n"))
+    if (!ways_announce(d->ways, d->args) || !process_write_file(d->args->ready_file, "ready\n"))
         return false;
     net_set_turn(d->net, &TURN, d);
     d->watchdog_ms = service_watchdog_ms();
@@ -461,9 +441,9 @@ static bool be_ready(struct daemon *d)
 
 static bool start(struct daemon *d)
 {
-    process_raise_descriptors(d->conf->tcp.max_connections);
-    return build_net(d) && build_store(d) && build_front(d) && build_engine(d) && recover(d) && !d->failed &&
-           listen_all(d) && be_ready(d);
+    process_raise_descriptors(d->conf->tcp.max_connections + d->conf->http.max_connections);
+    return build_net(d) && build_store(d) && build_ways(d) && build_engine(d) && recover(d) && !d->failed &&
+           ways_listen(d->ways) && be_ready(d);
 }
 
 /* Threads first, so that nobody calls back; then the others, each before what it stands on. */
@@ -476,7 +456,8 @@ static void release(struct daemon *d)
     store_uring_free(d->uring);
     net_wake_free(d->wake);
     net_free(d->net);
-    front_tcp_free(d->front);
+    ways_free(d->ways);
+    clients_free(d->clients);
     door_free(d->door);
     engine_free(d->engine);
     store_free(d->store);

@@ -15,6 +15,8 @@ void service_notify(const char *state);
 uint64_t service_watchdog_ms(void);
 /* Sockets handed over: how many, and the first descriptor; the others follow it. */
 int service_sockets(int *first);
+/* FileDescriptorName= of the i-th of them; "" if it has none. Valid until the process ends. */
+const char *service_socket_name(int i);
 /* Is standard error the journal? */
 int service_journal(void);
 

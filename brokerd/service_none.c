@@ -14,6 +14,11 @@ int service_sockets(int *first)
     *first = -1;
     return 0;
 }
+const char *service_socket_name(int i)
+{
+    (void)i;
+    return "";
+}
 int service_journal(void)
 {
     return 0;

@@ -17,11 +17,19 @@ uint64_t service_watchdog_ms(void)
     return sd_watchdog_enabled(0, &us) > 0 ? us / 1000 : 0;
 }
 
+static char **socket_names; /* the process's, like the sockets */
+static int socket_count;
+
 int service_sockets(int *first)
 {
-    int n = sd_listen_fds(1);
+    int n = socket_count = sd_listen_fds_with_names(1, &socket_names);
     *first = SD_LISTEN_FDS_START;
     return n > 0 ? n : 0;
+}
+
+const char *service_socket_name(int i)
+{
+    return i < socket_count && socket_names ? socket_names[i] : "";
 }
 
 /* JOURNAL_STREAM names device and inode of the stream (systemd.exec(5)). */

@@ -59,7 +59,7 @@ bool client_open(struct clients *t, struct client *c, const struct client_ops *o
     return true;
 }
 
-static struct client *client_find(const struct clients *t, uint64_t number)
+struct client *client_find(const struct clients *t, uint64_t number)
 {
     uint32_t slot = (uint32_t)(number & ((1u << SLOT_BITS) - 1));
     struct client *c = slot < t->slot_count ? t->slots[slot] : NULL;

@@ -1,9 +1,11 @@
 /*
- * Who is connected, whatever the way: one table, one sink for the engine, so that a completion finds whom it is for. Part of
- * the door's room: a client's commands go through door_submit, with its session.
+ * Owns:            who is connected, whatever the way: one table, and the engine's sink, so that a completion finds whom it is for.
+ * May use:         the door (same room), engine (commands and completions).
+ * Never knows:     bytes of any protocol, sockets.
+ * Start reading at struct client.
  *
- * A client is a connection, or a single request of one: whatever waits for answers of its own. Numbers are never reused, so
- * an answer that comes too late finds nobody.
+ * A client is a connection, or a single request of one: whatever waits for answers of its own. Its commands go through
+ * door_submit, with its session. Numbers are never reused, so an answer that comes too late finds nobody.
  */
 #ifndef CLIENTS_H
 #define CLIENTS_H
@@ -40,6 +42,8 @@ bool client_open(struct clients *t, struct client *c, const struct client_ops *o
 void client_close(struct clients *t, struct client *c, struct now now);
 /* token.conn is filled in. Answers may come during the call. */
 void client_submit(struct clients *t, struct client *c, struct now now, struct command *command);
+/* Whose number that is; NULL: closed. */
+struct client *client_find(const struct clients *t, uint64_t number);
 uint32_t clients_count(const struct clients *t);
 
 #endif

@@ -296,7 +296,7 @@ void waits_expire(struct engine *e)
     }
 }
 
-void client_close(struct engine *e, const struct command *c)
+void connection_close(struct engine *e, const struct command *c)
 {
     scans_drop_conn(e, c->token.conn);
     struct client *client = client_find(e, c->token.conn);
@@ -318,6 +318,6 @@ void consumers_free(struct engine *e)
     HASH_ITER(hh, e->clients, client, next)
     {
         struct command close = {.type = COMMAND_CLOSE, .token = {.conn = client->conn}};
-        client_close(e, &close);
+        connection_close(e, &close);
     }
 }

@@ -216,7 +216,7 @@ static command_fn *const COMMANDS[COMMAND_TYPES] = {
     [COMMAND_SCAN] = scan,
     [COMMAND_RESCHEDULE] = reschedule,
     [COMMAND_BARRIER] = barrier,
-    [COMMAND_CLOSE] = client_close,
+    [COMMAND_CLOSE] = connection_close,
 };
 
 void engine_submit(struct engine *e, struct now now, const struct command *c)

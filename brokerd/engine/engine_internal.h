@@ -176,7 +176,7 @@ void unsubscribe(struct engine *e, const struct command *c);
 void consumer_credit(struct engine *e, const struct command *c);
 void consumer_hold(struct engine *e, const struct command *c);
 void lease(struct engine *e, const struct command *c);
-void client_close(struct engine *e, const struct command *c);
+void connection_close(struct engine *e, const struct command *c);
 void consumer_requeue(struct consumer *consumer); /* it was served: behind the others of its priority */
 void consumer_end(struct engine *e, struct consumer *consumer, broker_error why,
                   const char *text);                              /* OK: its owner ended it */

@@ -67,7 +67,8 @@ static void listener_event(struct ev_loop *loop, ev_io *io, int revents)
                 log_warning("accept on %s: %s", l->text, strerror(errno));
             return;
         }
-        if (net->conn_count >= net->options.max_connections) {
+        if (net->conn_count >= net->options.max_connections ||
+            (l->handler->has_room && !l->handler->has_room(l->front))) {
             refuse(l, fd);
             continue;
         }
@@ -250,11 +251,13 @@ bool net_listen_fd(struct net *net, int fd, const struct net_handler *handler, v
     return listener_add(net, fd, handler, front, error, error_size) != NULL;
 }
 
-void net_each_listener(const struct net *net, void (*fn)(void *arg, const char *text, uint16_t port), void *arg)
+void net_each_listener(const struct net *net, const struct net_handler *handler,
+                       void (*fn)(void *arg, const char *text, uint16_t port), void *arg)
 {
     const struct net_listener *l;
     TAILQ_FOREACH(l, &net->listeners, all)
-    fn(arg, l->text, l->port);
+    if (l->handler == handler)
+        fn(arg, l->text, l->port);
 }
 
 void net_close_listeners(struct net *net)

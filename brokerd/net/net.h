@@ -101,6 +101,8 @@ struct net_handler {
     monotime (*deadline)(void *conn, struct now now);
     /* The last call for this connection, never from inside another call of the handler's. */
     void (*closed)(void *conn, enum net_close_reason reason);
+    /* Is there room for one more? NULL: as long as net_options.max_connections allows. */
+    bool (*has_room)(void *front);
     /* Bytes to send to a connection that is one too many; up to `max`. NULL: none. */
     size_t (*refusal)(void *front, uint8_t *out, size_t max);
 };
@@ -159,8 +161,9 @@ bool net_listen_unix(struct net *net, const char *path, unsigned mode, const str
 /* A listening socket that was handed to the process. */
 bool net_listen_fd(struct net *net, int fd, const struct net_handler *handler, void *front, char *error,
                    size_t error_size);
-/* Call fn with "tcp 127.0.0.1:7440" or "unix /run/x.sock" for each listener; port is 0 for unix. */
-void net_each_listener(const struct net *net, void (*fn)(void *arg, const char *text, uint16_t port), void *arg);
+/* Call fn with "tcp 127.0.0.1:7440" or "unix /run/x.sock" for each listener of this handler; port is 0 for unix. */
+void net_each_listener(const struct net *net, const struct net_handler *handler,
+                       void (*fn)(void *arg, const char *text, uint16_t port), void *arg);
 void net_close_listeners(struct net *net); /* accept no more; removes socket files that it made */
 
 #endif

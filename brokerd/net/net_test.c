@@ -38,6 +38,7 @@ struct front {
     unsigned opened, closed, deadlines;
     enum net_close_reason reason;
     size_t full;
+    unsigned most; /* connections at once; 0: the loop's limit alone */
 };
 
 static void *front_opened(void *arg, struct net_conn *c)
@@ -110,12 +111,19 @@ static size_t front_refusal(void *arg, uint8_t *out, size_t max)
     return 4;
 }
 
+static bool front_has_room(void *arg)
+{
+    struct front *f = arg;
+    return !f->most || f->opened - f->closed < f->most;
+}
+
 static const struct net_handler HANDLER = {
     .opened = front_opened,
     .input = front_input,
     .drained = front_drained,
     .deadline = front_deadline,
     .closed = front_closed,
+    .has_room = front_has_room,
     .refusal = front_refusal,
 };
 
@@ -209,7 +217,7 @@ static void tcp_echo_on_a_free_port(void **state)
     start(&f);
     f.frame = echo;
     assert_true(net_listen_tcp(f.net, "127.0.0.1", "0", &HANDLER, &f, error, sizeof(error)));
-    net_each_listener(f.net, note_listener, NULL);
+    net_each_listener(f.net, &HANDLER, note_listener, NULL);
     assert_true(port_found != 0);
     snprintf(got, sizeof(got), "%u", port_found);
     assert_non_null(strstr(text_found, got));
@@ -245,7 +253,7 @@ static void unix_sockets(void **state)
     struct stat st;
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
-    net_each_listener(f.net, note_listener, NULL);
+    net_each_listener(f.net, &HANDLER, note_listener, NULL);
     assert_non_null(strstr(text_found, path));
     assert_false(net_listen_unix(f.net, path, 0600, &HANDLER, &f, error, sizeof(error)));
     assert_non_null(strstr(error, "another process"));
@@ -286,7 +294,7 @@ static void one_too_many_is_told(void **state)
     int fds[9];
     start(&f);
     assert_true(net_listen_tcp(f.net, "127.0.0.1", "0", &HANDLER, &f, error, sizeof(error)));
-    net_each_listener(f.net, note_listener, NULL);
+    net_each_listener(f.net, &HANDLER, note_listener, NULL);
     for (int i = 0; i < 9; i++)
         fds[i] = dial(port_found);
     UNTIL(&f, f.opened == 8);
@@ -301,6 +309,32 @@ static void one_too_many_is_told(void **state)
     stop(&f);
 }
 
+static void a_front_with_a_limit_of_its_own(void **state)
+{
+    struct front f;
+    char error[256], got[8];
+    int fds[3];
+    start(&f);
+    f.most = 2;
+    assert_true(net_listen_tcp(f.net, "127.0.0.1", "0", &HANDLER, &f, error, sizeof(error)));
+    net_each_listener(f.net, &HANDLER, note_listener, NULL);
+    for (int i = 0; i < 3; i++)
+        fds[i] = dial(port_found);
+    UNTIL(&f, f.opened == 2);
+    settle(&f);
+    assert_int_equal(f.opened, 2);
+    assert_int_equal(recv(fds[2], got, sizeof(got), 0), 4);
+    assert_memory_equal(got, "full", 4);
+    for (int i = 0; i < 3; i++)
+        close(fds[i]);
+    UNTIL(&f, f.closed == 2);
+    fds[0] = dial(port_found); /* there is room again */
+    UNTIL(&f, f.opened == 3);
+    close(fds[0]);
+    UNTIL(&f, f.closed == 3);
+    stop(&f);
+}
+
 static void no_descriptors_left(void **state)
 {
     struct front f;
@@ -308,7 +342,7 @@ static void no_descriptors_left(void **state)
     struct rlimit old, none;
     start(&f);
     assert_true(net_listen_tcp(f.net, "127.0.0.1", "0", &HANDLER, &f, error, sizeof(error)));
-    net_each_listener(f.net, note_listener, NULL);
+    net_each_listener(f.net, &HANDLER, note_listener, NULL);
     int fd = dial(port_found), next = dup(fd);
     close(next);
     getrlimit(RLIMIT_NOFILE, &old);
@@ -598,7 +632,7 @@ static void last_words_arrive(void **state)
     start(&f);
     f.frame = say_bye;
     assert_true(net_listen_tcp(f.net, "127.0.0.1", "0", &HANDLER, &f, error, sizeof(error)));
-    net_each_listener(f.net, note_listener, NULL);
+    net_each_listener(f.net, &HANDLER, note_listener, NULL);
     int fd = dial(port_found);
     put_frame(fd, "x", 1);
     put_frame(fd, "unread", 6);
@@ -851,6 +885,7 @@ int main(void)
         cmocka_unit_test(tcp_echo_on_a_free_port),
         cmocka_unit_test(unix_sockets),
         cmocka_unit_test(one_too_many_is_told),
+        cmocka_unit_test(a_front_with_a_limit_of_its_own),
         cmocka_unit_test(no_descriptors_left),
         cmocka_unit_test(frames_in_any_pieces),
         cmocka_unit_test(frames_larger_than_the_read_buffer),

@@ -27,6 +27,7 @@ static struct {
     struct engine *engine;
     struct net *net;
     struct front_tcp *front;
+    struct clients *clients;
     struct door *door;
     struct peer peers[PEERS];
     uint64_t committed;
@@ -143,11 +144,13 @@ static void begin(void)
     static const struct front_tcp_host host = {.stats = stats, .backup_ops = &backup_ops};
     memset(&world.backup, 0, sizeof(world.backup));
     world.front = world.net ? front_tcp_new(&front_options, world.net, &host) : NULL;
-    world.engine = engine_new(&engine_options, &memory_store_ops, &world.store, &front_tcp_sink_ops, world.front);
-    world.door = door_new(&door_options, world.engine, &front_tcp_sink_ops, world.front);
-    if (!world.net || !world.front || !world.engine || !world.door)
+    world.clients = clients_new();
+    world.engine = engine_new(&engine_options, &memory_store_ops, &world.store, &clients_sink_ops, world.clients);
+    world.door = door_new(&door_options, world.engine, &clients_sink_ops, world.clients);
+    if (!world.net || !world.clients || !world.front || !world.engine || !world.door)
         abort();
-    front_tcp_attach(world.front, world.door);
+    clients_attach(world.clients, world.door);
+    front_tcp_attach(world.front, world.clients, world.door);
     engine_recovered(world.engine, net_now(world.net), 1);
     net_set_turn(world.net, &turn_ops, NULL);
     for (int i = 0; i < PEERS; i++)
@@ -160,6 +163,7 @@ static void finish(void)
         close(world.peers[i].fd);
     net_free(world.net);
     front_tcp_free(world.front);
+    clients_free(world.clients);
     door_free(world.door);
     engine_free(world.engine);
     memory_store_release(&world.store);

@@ -150,6 +150,7 @@ struct http_options {
     uint32_t body_bytes_per_second; /* least rate of a body, after head_ms of grace */
     uint32_t stall_ms;              /* without taking any of its output */
     uint64_t output_bytes;          /* unsent, over which a connection is full */
+    uint32_t max_connections;       /* one more is told 503 and closed (net_handler.has_room, refusal) */
     const char *origins;            /* allowed beside the page's own: "https://a.example https://b.example", or "*" */
     const char *hosts;              /* names under which browsers may use it, beside addresses and localhost */
 };

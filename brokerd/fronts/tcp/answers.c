@@ -142,12 +142,10 @@ static uint32_t fitting(const struct front_tcp *f, const struct delivery *d, uin
     return i - from;
 }
 
-bool front_deliver(void *sink, const struct delivery *d)
+static bool conn_deliver(struct client *client, const struct delivery *d)
 {
-    struct front_tcp *f = sink;
-    struct conn *c = front_find(f, d->token.conn);
-    if (!c)
-        return true; /* closing: its leases go back with it */
+    struct conn *c = conn_of(client);
+    struct front_tcp *f = c->front;
     for (uint32_t from = 0; from < d->count;) {
         uint32_t n = fitting(f, d, from);
         if (!write_batch(c, &(struct frame_head){.type = FRAME_DELIVER, .stream = d->token.stream}, d, from, n))
@@ -167,13 +165,10 @@ static void tell_damage(broker_error error, const char *text)
         log_error("%s", text);
 }
 
-void front_ended(void *sink, struct token token, broker_error error, const char *text)
+static void conn_ended(struct client *client, struct token token, broker_error error, const char *text)
 {
-    struct front_tcp *f = sink;
-    struct conn *c = front_find(f, token.conn);
-    if (!c)
-        return;
-    door_ended(&c->session);
+    struct conn *c = conn_of(client);
+    struct front_tcp *f = c->front;
     tell_damage(error, text ? text : broker_strerror(error));
     msgpack_packer *pk = body_begin(f);
     msgpack_pack_map(pk, 2);
@@ -263,15 +258,9 @@ static const struct {
     [COMMAND_RESCHEDULE] = {FRAME_RESCHEDULE, answer_empty},
 };
 
-void front_complete(void *sink, const struct completion *done)
+static void conn_complete(struct client *client, const struct completion *done)
 {
-    struct front_tcp *f = sink;
-    struct conn *c = front_find(f, done->token.conn);
-    if (!c)
-        return;
-    door_completed(&c->session, done);
-    if (c->outstanding > 0)
-        c->outstanding--;
+    struct conn *c = conn_of(client);
     tell_damage(done->error, done->text ? done->text : broker_strerror(done->error));
     if (done->error)
         answer_error(c, done->token.correlation, done->token.stream, done->error,
@@ -279,3 +268,9 @@ void front_complete(void *sink, const struct completion *done)
     else if (ANSWERS[done->type].answer)
         ANSWERS[done->type].answer(c, ANSWERS[done->type].type | FRAME_RESPONSE, done);
 }
+
+const struct client_ops conn_client_ops = {
+    .complete = conn_complete,
+    .deliver = conn_deliver,
+    .ended = conn_ended,
+};

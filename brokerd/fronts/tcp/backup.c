@@ -10,7 +10,7 @@ static bool may_back_up(struct conn *c, const struct frame_head *head)
 {
     char text[REFUSAL_BYTES];
     uint32_t retry_ms = 0;
-    broker_error error = door_permits(c->front->door, &c->session, PERMISSION_MANAGE | PERMISSION_CONSUME,
+    broker_error error = door_permits(c->front->door, &c->client.session, PERMISSION_MANAGE | PERMISSION_CONSUME,
                                       head->type == FRAME_BACKUP_END, text, sizeof(text), &retry_ms);
     if (error)
         answer_error(c, head->correlation, head->stream, error, text, "request", retry_ms);
@@ -23,17 +23,18 @@ static bool may_back_up(struct conn *c, const struct frame_head *head)
 
 static struct backup_asker asker_of(const struct conn *c, const struct frame_head *head)
 {
-    return (struct backup_asker){.conn = c->number, .correlation = head->correlation};
+    return (struct backup_asker){.conn = c->client.number, .correlation = head->correlation};
 }
 
 /* The connection that an answer is for, which is one less outstanding; NULL: it is gone, or the call failed and was told so. */
 static struct conn *answered(struct front_tcp *f, struct backup_asker asker, broker_error error, const char *text)
 {
-    struct conn *c = front_find(f, asker.conn);
-    if (!c)
+    struct client *client = client_find(f->clients, asker.conn);
+    if (!client)
         return NULL;
-    if (c->outstanding > 0)
-        c->outstanding--;
+    struct conn *c = conn_of(client);
+    if (c->backup_requests > 0)
+        c->backup_requests--;
     if (!error)
         return c;
     answer_error(c, asker.correlation, 0, error, text ? text : broker_strerror(error), "request",
@@ -69,7 +70,7 @@ void control_backup_begin(struct conn *c, const struct frame_head *head, uint8_t
     struct front_tcp *f = c->front;
     struct wire_map m;
     if (open_map(c, head, body, &m) && may_back_up(c, head)) {
-        c->outstanding++;
+        c->backup_requests++;
         c->backs_up = true; /* so that a connection that ends before the answer ends it, too */
         f->host.backup_ops->begin(f->host.backup, asker_of(c, head), begun, f);
     }
@@ -97,7 +98,7 @@ void control_backup_read(struct conn *c, const struct frame_head *head, uint8_t 
             !wire_map_u64(&m, "offset", 0, UINT64_MAX, &offset) || !get_u32_key(&m, "bytes", 1, UINT32_MAX, &bytes)) {
             refuse_key(c, head, &m);
         } else {
-            c->outstanding++;
+            c->backup_requests++;
             f->host.backup_ops->read(f->host.backup, asker_of(c, head), file, offset, bytes < most ? bytes : most,
                                      piece_read, f);
         }
@@ -110,7 +111,7 @@ void control_backup_end(struct conn *c, const struct frame_head *head, uint8_t *
     struct front_tcp *f = c->front;
     struct wire_map m;
     if (open_map(c, head, body, &m) && may_back_up(c, head)) {
-        broker_error error = f->host.backup_ops->end(f->host.backup, c->number);
+        broker_error error = f->host.backup_ops->end(f->host.backup, c->client.number);
         c->backs_up = false;
         if (error)
             refuse_request(c, head, error, "this connection has no backup open; BACKUP_BEGIN opens one");
@@ -126,5 +127,5 @@ void backup_forget(struct conn *c)
     if (!c->backs_up)
         return;
     c->backs_up = false;
-    f->host.backup_ops->end(f->host.backup, c->number);
+    f->host.backup_ops->end(f->host.backup, c->client.number);
 }

@@ -70,6 +70,8 @@ void control_hello(struct conn *c, const struct frame_head *head, uint8_t *body)
     if (open_map(c, head, body, &m)) {
         if (read_hello(&m, &heartbeat_ms)) {
             c->phase = PHASE_OPEN;
+            c->client.lingers =
+                true; /* leases without a wait are its own, too: the engine hears of its end in any case */
             c->heartbeat_ms = heartbeat_ms;
             welcome(c, head);
             if (heartbeat_ms)

@@ -31,7 +31,6 @@ static void publish(struct conn *c, const struct frame_head *head, uint8_t *body
                       .sync = (broker_sync)(head->flags & FRAME_FLAG_SYNC_MASK),
                       .unroutable_ok = head->flags & FRAME_FLAG_UNROUTABLE_OK},
     };
-    c->outstanding++;
     conn_submit(c, &command);
 }
 
@@ -93,7 +92,6 @@ static void settle(struct conn *c, const struct frame_head *head, uint8_t *body)
         command.u.settle.delay_ms = get_u32(body);
     if (type == COMMAND_EXTEND)
         command.u.settle.lease_ms = get_u32(body);
-    c->outstanding++;
     conn_submit(c, &command);
 }
 

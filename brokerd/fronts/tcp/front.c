@@ -7,55 +7,11 @@
 #include "front_internal.h"
 #include "log.h"
 
-/* ---- numbers -------------------------------------------------------------------------------------------------------- */
-
-static bool slots_grow(struct front_tcp *f)
-{
-    uint32_t cap = f->slot_cap ? f->slot_cap * 2 : 64;
-    if (cap > 1u << SLOT_BITS)
-        return false;
-    struct conn **slots = realloc(f->slots, cap * sizeof(*slots));
-    if (!slots)
-        return false;
-    f->slots = slots;
-    uint32_t *free_slots = realloc(f->free_slots, cap * sizeof(*free_slots));
-    if (!free_slots)
-        return false;
-    f->free_slots = free_slots;
-    f->slot_cap = cap;
-    return true;
-}
-
-static bool number_take(struct front_tcp *f, struct conn *c)
-{
-    if (!f->free_count && f->slot_count == f->slot_cap && !slots_grow(f))
-        return false;
-    uint32_t slot = f->free_count ? f->free_slots[--f->free_count] : f->slot_count++;
-    f->slots[slot] = c;
-    c->number = ++f->serial << SLOT_BITS | slot;
-    return true;
-}
-
-static void number_give_back(struct front_tcp *f, const struct conn *c)
-{
-    uint32_t slot = (uint32_t)(c->number & ((1u << SLOT_BITS) - 1));
-    f->slots[slot] = NULL;
-    f->free_slots[f->free_count++] = slot;
-}
-
-struct conn *front_find(struct front_tcp *f, uint64_t number)
-{
-    uint32_t slot = (uint32_t)(number & ((1u << SLOT_BITS) - 1));
-    struct conn *c = slot < f->slot_count ? f->slots[slot] : NULL;
-    return c && c->number == number && c->phase != PHASE_OVER ? c : NULL;
-}
-
 /* ---- the end of a connection ---------------------------------------------------------------------------------------- */
 
 void conn_submit(struct conn *c, struct command *command)
 {
-    command->token.conn = c->number;
-    door_submit(c->front->door, &c->session, net_now(c->front->net), command);
+    client_submit(c->front->clients, &c->client, net_now(c->front->net), command);
 }
 
 /* Nothing more is read or answered; what was leased to its subscriptions goes back now, not when the socket closes. */
@@ -63,11 +19,9 @@ static void conn_over(struct conn *c)
 {
     if (c->phase == PHASE_OVER)
         return;
-    bool greeted = c->phase == PHASE_OPEN;
     c->phase = PHASE_OVER;
     backup_forget(c);
-    if (greeted)
-        conn_submit(c, &(struct command){.type = COMMAND_CLOSE});
+    client_close(c->front->clients, &c->client, net_now(c->front->net));
 }
 
 void conn_fail(struct conn *c, uint32_t correlation, broker_error code, const char *format, ...)
@@ -97,7 +51,6 @@ static void conn_closed(void *conn, enum net_close_reason reason)
     if (reason == NET_CLOSE_OVERFLOW || reason == NET_CLOSE_MEMORY)
         log_warning("a connection was closed: %s", why[reason]);
     conn_over(c);
-    number_give_back(f, c);
     TAILQ_REMOVE(&f->conns, c, all);
     f->count--;
     free(c);
@@ -190,14 +143,13 @@ static void *conn_opened(void *front, struct net_conn *net)
 {
     struct front_tcp *f = front;
     struct conn *c = calloc(1, sizeof(*c));
-    if (!c || !number_take(f, c)) {
+    if (!c || !client_open(f->clients, &c->client, &conn_client_ops, &identity_anyone)) {
         free(c);
         return NULL;
     }
     const struct front_tcp_options *o = &f->options;
     c->front = f;
     c->net = net;
-    c->session.identity = &identity_anyone;
     c->opened_ms = c->last_out_ms = net_now(f->net).mono.ms;
     TAILQ_INSERT_TAIL(&f->conns, c, all);
     f->count++;
@@ -217,6 +169,12 @@ static void conn_drained(void *conn)
         return;
     c->held = false;
     conn_submit(c, &(struct command){.type = COMMAND_UNHOLD});
+}
+
+static bool has_room(void *front)
+{
+    const struct front_tcp *f = front;
+    return f->count < f->options.max_connections;
 }
 
 static size_t refusal(void *front, uint8_t *out, size_t max)
@@ -242,13 +200,8 @@ const struct net_handler front_tcp_handler = {
     .drained = conn_drained,
     .deadline = conn_deadline,
     .closed = conn_closed,
+    .has_room = has_room,
     .refusal = refusal,
-};
-
-const struct sink_ops front_tcp_sink_ops = {
-    .complete = front_complete,
-    .deliver = front_deliver,
-    .ended = front_ended,
 };
 
 /* ---- the front ------------------------------------------------------------------------------------------------------ */
@@ -274,8 +227,9 @@ struct front_tcp *front_tcp_new(const struct front_tcp_options *options, struct 
     return f;
 }
 
-void front_tcp_attach(struct front_tcp *f, struct door *door)
+void front_tcp_attach(struct front_tcp *f, struct clients *clients, struct door *door)
 {
+    f->clients = clients;
     f->door = door;
 }
 
@@ -286,8 +240,6 @@ void front_tcp_free(struct front_tcp *f)
     msgpack_sbuffer_destroy(&f->body);
     free(f->ranges);
     free(f->parts);
-    free(f->slots);
-    free(f->free_slots);
     free(f);
 }
 
@@ -317,7 +269,8 @@ bool front_tcp_is_idle(const struct front_tcp *f)
 {
     const struct conn *c;
     TAILQ_FOREACH(c, &f->conns, all)
-    if (c->phase != PHASE_OVER && (c->outstanding > c->session.waiting_leases || net_conn_unsent(c->net) > 0))
+    if (c->phase != PHASE_OVER &&
+        (c->client.outstanding + c->backup_requests > c->client.session.waiting_leases || net_conn_unsent(c->net) > 0))
         return false;
     return true;
 }

@@ -8,7 +8,6 @@
 #include "wire.h"
 
 enum {
-    SLOT_BITS = 24,            /* a connection's number: serial << SLOT_BITS | slot, so that numbers are never reused */
     GREETING_BODY_MAX = 8192,  /* of frames before HELLO is answered */
     COPY_BELOW = 512,          /* delivered pieces smaller than this are copied rather than lent to the system call */
     PACKER_KEEP_BYTES = 65536, /* the reused buffer for control bodies is given back above this */
@@ -25,8 +24,7 @@ enum phase {
 struct conn {
     struct front_tcp *front;
     struct net_conn *net;
-    uint64_t number;
-    struct door_session session;
+    struct client client; /* open until the connection is over */
     TAILQ_ENTRY(conn) all;
     uint64_t opened_ms, last_out_ms; /* monotonic, as all of these */
     uint64_t partial_since_ms;       /* an incomplete frame is there; 0: none */
@@ -35,7 +33,7 @@ struct conn {
     uint64_t doubted_ms;             /* when it was last heard, at a look that found it silent for too long; 0: never */
     uint64_t armed_ms;               /* when the deadline is looked at next */
     uint32_t heartbeat_ms;
-    uint32_t outstanding; /* requests without an answer */
+    uint32_t backup_requests; /* without an answer: they do not go through the door */
     enum phase phase;
     bool held;     /* the engine holds its subscriptions: output is full, or the end is near */
     bool backs_up; /* it has begun a backup: which ends with it */
@@ -46,11 +44,8 @@ struct front_tcp {
     struct front_tcp_host host;
     struct net *net;
     struct door *door;
+    struct clients *clients;
     TAILQ_HEAD(, conn) conns;
-    struct conn **slots; /* grows up to max_connections */
-    uint32_t *free_slots;
-    uint32_t slot_count, free_count, slot_cap;
-    uint64_t serial;
     uint32_t count;
     struct receipt_range *ranges; /* of the settle frame or transaction at hand */
     struct transact_part *parts;  /* of the transaction at hand */
@@ -62,7 +57,10 @@ struct front_tcp {
 };
 
 /* front.c */
-struct conn *front_find(struct front_tcp *f, uint64_t number); /* NULL: gone, or over */
+static inline struct conn *conn_of(struct client *c)
+{
+    return (struct conn *)(void *)((char *)c - offsetof(struct conn, client));
+}
 void conn_fail(struct conn *c, uint32_t correlation, broker_error code, const char *format, ...)
     __attribute__((format(printf, 4, 5))); /* an error of scope connection, then the end */
 void conn_goaway(struct conn *c);
@@ -134,9 +132,7 @@ void refuse_request(struct conn *c, const struct frame_head *head, broker_error 
     __attribute__((format(printf, 4, 5)));
 void send_one_way(struct conn *c, uint8_t type);
 bool write_records(struct conn *c, const struct stored_message *m, uint32_t count);
-void front_complete(void *sink, const struct completion *completion);
-bool front_deliver(void *sink, const struct delivery *d);
-void front_ended(void *sink, struct token token, broker_error error, const char *text);
+extern const struct client_ops conn_client_ops; /* completions, deliveries, ends */
 
 /* describe.c: bodies of answers that tell of queues, groups, and what lies in them */
 void answer_list(struct conn *c, uint8_t type, const struct completion *done);

@@ -180,7 +180,7 @@ static void what_is_told_of_queues(void **state)
     done.u.describe.group_count = 1;
     done.u.describe.bindings = bindings;
     done.u.describe.binding_count = 2;
-    front_tcp_sink_ops.complete(front, &done);
+    clients_sink_ops.complete(clients, &done);
     open_answer(FRAME_QUEUE_DESCRIBE, 2);
     const msgpack_object_map *whole = map.map;
     const msgpack_object *queue = wire_map_find(&map, "queue"), *groups = wire_map_find(&map, "groups"),
@@ -256,7 +256,7 @@ static void publish_by_topic(void **state)
     struct completion done = {.type = COMMAND_PUBLISH, .token = seen.last.token};
     done.u.publish.results = results;
     done.u.publish.count = 3;
-    front_tcp_sink_ops.complete(front, &done);
+    clients_sink_ops.complete(clients, &done);
     struct frame_head head = next_frame(&answer);
     assert_int_equal(head.length, 3 * PUBLISH_RANGE_BYTES);
     publish_range_get(answer, &r);
@@ -354,13 +354,13 @@ static void transactions(void **state)
     struct completion done = {.type = COMMAND_TRANSACT, .token = seen.last.token};
     done.u.transact.seqs = seqs;
     done.u.transact.count = 3;
-    front_tcp_sink_ops.complete(front, &done);
+    clients_sink_ops.complete(clients, &done);
     head = next_frame(&answer);
     assert_int_equal(head.length, 24);
     assert_int_equal(head.flags, 0);
     assert_int_equal(get_u64(answer + 16), 2);
     done.u.transact.duplicate = true;
-    front_tcp_sink_ops.complete(front, &done);
+    clients_sink_ops.complete(clients, &done);
     head = next_frame(&answer);
     assert_int_equal(head.flags, TRANSACT_DUPLICATE);
 }
@@ -453,7 +453,7 @@ static void scans(void **state)
     done.u.scan.matched = 11;
     done.u.scan.skipped = 12;
     done.u.scan.next_seq = 13;
-    front_tcp_sink_ops.complete(front, &done);
+    clients_sink_ops.complete(clients, &done);
     open_answer(FRAME_SCAN, 2);
     assert_int_equal(number("matched"), 11);
     assert_int_equal(number("skipped"), 12);
@@ -488,7 +488,7 @@ static void peeks(void **state)
     done.u.scan.messages = m;
     done.u.scan.count = 2;
     done.u.scan.next_seq = 10;
-    front_tcp_sink_ops.complete(front, &done);
+    clients_sink_ops.complete(clients, &done);
     struct frame_head head = next_frame(&body);
     assert_int_equal(head.type, FRAME_PEEK | FRAME_RESPONSE);
     assert_int_equal(head.correlation, 2);
@@ -501,7 +501,7 @@ static void peeks(void **state)
     assert_memory_equal(body + 32, records, 96);
     done.u.scan.count = 0;
     done.u.scan.next_seq = 0;
-    front_tcp_sink_ops.complete(front, &done);
+    clients_sink_ops.complete(clients, &done);
     head = next_frame(&body);
     assert_int_equal(head.length, 16);
     assert_int_equal(get_u32(body + 4), 0);
@@ -552,7 +552,7 @@ static void deliveries_of_routed_messages(void **state)
         bool seqs = i & 1, tries = i & 2;
         m[1].seq = seqs ? 500 : 21;
         attempts[2] = tries ? 4 : 1;
-        assert_true(front_tcp_sink_ops.deliver(front, &d));
+        assert_true(clients_sink_ops.deliver(clients, &d));
         struct frame_head head = next_frame(&body);
         uint32_t at = 16 + (tries ? 16 : 0);
         assert_int_equal(get_u32(body + 4), (tries ? DELIVER_ATTEMPTS : 0) | (seqs ? DELIVER_SEQS : 0));

@@ -8,7 +8,7 @@
 #define FRONT_TCP_H
 
 #include "backup_ops.h"
-#include "door.h"
+#include "clients.h"
 #include "net.h"
 
 struct front_tcp_options {
@@ -35,13 +35,12 @@ struct front_tcp_host {
 };
 
 struct front_tcp;
-/* NULL: no memory. Before any connection comes, front_tcp_attach: the engine needs the sink first, the door the engine. */
+/* NULL: no memory. Before any connection comes, front_tcp_attach. */
 struct front_tcp *front_tcp_new(const struct front_tcp_options *options, struct net *net,
                                 const struct front_tcp_host *host);
-void front_tcp_attach(struct front_tcp *f, struct door *door);
+void front_tcp_attach(struct front_tcp *f, struct clients *clients, struct door *door);
 void front_tcp_free(struct front_tcp *f); /* after its connections are closed (net_free) */
 
-extern const struct sink_ops front_tcp_sink_ops;   /* sink: the front */
 extern const struct net_handler front_tcp_handler; /* front: the front */
 
 /* For a shutdown, in this order: GOAWAY to everyone, and no more deliveries; is every request answered and every answer

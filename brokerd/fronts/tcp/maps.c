@@ -66,6 +66,5 @@ void submit(struct conn *c, const struct frame_head *head, struct command *comma
 {
     command->token.correlation = head->correlation;
     command->token.stream = head->stream;
-    c->outstanding++;
     conn_submit(c, command);
 }

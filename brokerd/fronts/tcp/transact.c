@@ -116,7 +116,6 @@ void frame_transact(struct conn *c, const struct frame_head *head, uint8_t *body
                        .sync = (broker_sync)(head->flags & FRAME_FLAG_SYNC_MASK),
                        .unroutable_ok = head->flags & FRAME_FLAG_UNROUTABLE_OK},
     };
-    c->outstanding++;
     conn_submit(c, &command);
 }
 

@@ -19,6 +19,7 @@ struct seen seen;
 
 struct net *net;
 struct front_tcp *front;
+struct clients *clients;
 struct door *door;
 struct net_timer tick;
 
@@ -30,7 +31,7 @@ void answer_ok(const struct command *c)
         done.u.publish.results = &result;
         done.u.publish.count = 1;
     }
-    front_tcp_sink_ops.complete(front, &done);
+    clients_sink_ops.complete(clients, &done);
 }
 
 static void note_filter(const broker_filter *f)
@@ -308,9 +309,11 @@ static void open_front(void)
     net = net_new(&net_options);
     host.stats = stats;
     front = front_tcp_new(&options, net, &host);
-    door = door_new(&door_options, NULL, &front_tcp_sink_ops, front);
-    assert_true(net && front && door);
-    front_tcp_attach(front, door);
+    clients = clients_new();
+    door = door_new(&door_options, NULL, &clients_sink_ops, clients);
+    assert_true(net && front && clients && door);
+    clients_attach(clients, door);
+    front_tcp_attach(front, clients, door);
     net_timer_init(&tick, ticked, NULL);
 }
 
@@ -341,7 +344,9 @@ int stop(void **state)
         close(fd);
     net_free(net);
     assert_int_equal(front_tcp_connections(front), 0);
+    assert_int_equal(clients_count(clients), 0);
     front_tcp_free(front);
+    clients_free(clients);
     door_free(door);
     return 0;
 }

@@ -21,6 +21,7 @@ struct seen {
 extern struct seen seen;
 extern struct net *net;
 extern struct front_tcp *front;
+extern struct clients *clients;
 extern struct door *door;
 extern struct net_timer tick;
 extern struct front_tcp_options options;
