@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import shutil
 import subprocess
 
@@ -52,3 +53,18 @@ def run(broker, browser, *files):
 def test_page(broker, browser, name):
     said = run(broker, browser, os.path.join(HERE, name))
     assert "pass 0" not in said, "no test has run"
+
+
+def test_no_way_from_data_to_markup():
+    """What a message holds gets into the page as text only, and nothing there needs what the policy forbids."""
+    folder = os.path.join(harness.ROOT, "brokerd", "console", "page")
+    forbidden = {
+        ".js": r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment|\beval\(|new Function|style=|https?://(?!www\.w3\.org/2000/svg)",
+        ".html": r"<style|style=|\son\w+=|javascript:|https?://|<script(?![^>]*src=)",
+        ".css": r"@import|url\(|https?://",
+        ".svg": r"<script|style=|\son\w+=|href=",
+    }
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), encoding="utf-8") as f:
+            found = re.findall(forbidden[os.path.splitext(name)[1]], f.read())
+        assert not found, (name, found)

@@ -111,6 +111,7 @@ export const toast = (page, text) => page.locator(".toast", { hasText: text }).f
 
 export async function screenshot(page, name) {
     fs.mkdirSync(screenshots, { recursive: true });
+    await page.evaluate(() => scrollTo(0, 0));
     await page.screenshot({ path: path.join(screenshots, `${name}.png`), fullPage: true });
 }
 

@@ -14,6 +14,7 @@ const HIDDEN_MS = 60000; /* a hidden page lets go of its connection after this; 
 export const stats = {
     state: "connecting", /* connecting, live, reconnecting, paused */
     at: 0, /* Date.now() of the last event */
+    fresh: false, /* what is told is what was asked for last: false until the first event of a new stream */
     broker: null,
     queues: new Map(), /* name -> figures; insertion order means nothing */
     more: false, /* there are more queues with this prefix than are told */
@@ -58,7 +59,9 @@ export function start() {
     addEventListener("pagehide", pause);
     addEventListener("pageshow", (e) => e.persisted && open());
     setInterval(() => {
-        if (stats.state === "live" && Date.now() - stats.at > SILENCE_MS) open();
+        if (stats.state !== "live" || Date.now() - stats.at < SILENCE_MS) return;
+        become("reconnecting");
+        open();
     }, 1000);
     open();
 }
@@ -85,7 +88,8 @@ function pause() {
 
 function open() {
     close();
-    if (stats.state !== "connecting") become(stats.at ? "reconnecting" : "connecting");
+    stats.fresh = false;
+    if (stats.state === "paused") become("reconnecting");
     const mine = (source = new EventSource(url()));
     mine.addEventListener("stats", (e) => mine === source && take(JSON.parse(e.data)));
     mine.addEventListener("queue", (e) => {
@@ -95,7 +99,8 @@ function open() {
     });
     mine.addEventListener("error", () => {
         if (mine !== source) return;
-        become("reconnecting");
+        stats.fresh = false;
+        become(stats.at ? "reconnecting" : "connecting");
         /* Broken connections the browser opens again by itself, but not after an answer that is no stream. */
         if (mine.readyState === EventSource.CLOSED) again = setTimeout(open, RETRY_MS);
     });
@@ -110,6 +115,7 @@ function take(event) {
     for (const name of event.removed || []) stats.queues.delete(name);
     record();
     stats.state = "live";
+    stats.fresh = true;
     tell();
 }
 
