@@ -30,7 +30,7 @@ export function deadTab(queue) {
             const place = settings.dead_letter || `${queue}.dead`;
             replace(intro, "They lie in the queue ", h("a", { href: `#/queues/${encodeURIComponent(place)}` }, place), "; redriven they are published to where they came from, anew.");
         }
-        return get(at(queue, "dead"), { from_seq: from || "", max: 50 });
+        return get(at(queue, "dead"), { from: from || "", max: 50 });
     }
 
     function item(m) {

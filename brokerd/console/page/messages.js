@@ -7,7 +7,7 @@ import { ago, durationValue, plural } from "./format.js";
 import { messageItem } from "./message.js";
 
 /*
- * A list of messages that is filled page by page: page(from) -> {messages, next_seq} (next_seq: 0 at the end); item(message)
+ * A list of messages that is filled page by page: page(from) -> {messages, next} (next: 0 at the end); item(message)
  * -> element; empty(): what stands there if there are none.
  */
 export function messageList({ page, item, empty, label }) {
@@ -25,9 +25,9 @@ export function messageList({ page, item, empty, label }) {
             if (!from) list.replaceChildren();
             const first = list.childElementCount;
             list.append(...got.messages.map(item));
-            more.hidden = !got.next_seq;
-            more.onclick = () => load(got.next_seq);
-            if (list.childElementCount === 0 && !got.next_seq) replace(list, h("li", { class: "empty" }, empty()));
+            more.hidden = !got.next;
+            more.onclick = () => load(got.next);
+            if (list.childElementCount === 0 && !got.next) replace(list, h("li", { class: "empty" }, empty()));
             outcome.say(list.querySelector("[data-seq]") ? `${plural(list.querySelectorAll("[data-seq]").length, "message")} shown.` : "");
             if (from && list.children[first]) list.children[first].querySelector("summary").focus();
         } catch (problem) {
@@ -67,7 +67,7 @@ export function messagesTab(queue) {
     const header = h("input", { type: "text", autocomplete: "off", spellcheck: "false", placeholder: "name:value" });
 
     const query = (start) => ({
-        from_seq: start || from.value.trim(),
+        from: start || from.value.trim(),
         state: state.value === "any" ? "" : state.value,
         max: max.value,
         key: key.value,
@@ -114,7 +114,7 @@ export function messagesTab(queue) {
 export function scheduledTab(queue) {
     const messages = messageList({
         label: "Scheduled messages",
-        page: (start) => get(at(queue, "scheduled"), { from_seq: start || "", max: 50 }),
+        page: (start) => get(at(queue, "scheduled"), { from: start || "", max: 50 }),
         item: (m) => {
             const li = messageItem(m, {
                 tags: [m.due_ms ? `due ${ago(m.due_ms)}` : "waiting"],
