@@ -39,6 +39,9 @@ const char *control_name(enum control_kind kind); /* "queue_create" */
 bool control_find(const char *name, size_t len, enum control_kind *kind);
 /* Is `key` one that the request knows? For ways that refuse unknown ones; the native protocol skips them. */
 bool control_knows(enum control_kind kind, const char *key, size_t len);
+/* The request's keys one by one, for telling which was meant: NULL from their number on. */
+enum { CONTROL_KEYS_MAX = 40 };
+const char *control_key(enum control_kind kind, size_t i);
 
 enum { CONTROL_TEXT_BYTES = 256 };
 
