@@ -66,7 +66,8 @@ extern char head[65536], *body;
 extern size_t body_len;
 bool has_field(const char *line); /* of the last response's head, e.g. "Connection: close" */
 void expect(int status, const char *the_body);
-void expect_end(void); /* the broker closes, and nothing else comes */
+void expect_end(void);           /* the broker closes, and nothing else comes */
+void expect_end_of_socket(void); /* the same, with other connections still there */
 void expect_silence(void);
 void request_head(const char *text); /* put, for one that is answered without a body: HEAD */
 
