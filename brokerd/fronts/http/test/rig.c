@@ -278,6 +278,12 @@ void turn(bool wait)
     got[got_len] = '\0';
 }
 
+void turn_unread(void)
+{
+    net_timer_set(net, &tick, (monotime){net_now(net).mono.ms + 5});
+    net_turn(net, true);
+}
+
 void turns(int n)
 {
     while (n-- > 0)

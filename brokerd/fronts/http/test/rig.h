@@ -58,6 +58,7 @@ extern size_t got_len;
 void dial(void);
 void turn(bool wait); /* of the loop; what came is appended to `got` */
 void turns(int n);
+void turn_unread(void); /* one that waits, with nothing received */
 void put(const char *text);
 void put_bytes(const void *bytes, size_t n);
 /* The first response in `got` is complete and taken off it: its status; body and head at these until the next call. */
