@@ -20,6 +20,7 @@ enum {
     TRANSACT_PARTS_MAX = 1024,
     SCAN_MESSAGES_MAX = 1000000,
     PEEK_MESSAGES_MAX = 1024,
+    READ_MESSAGES_MAX = 1024,
     SHUTDOWN_RETRY_MS = 1000,
     LIMIT_RETRY_MS = 1000,
 };
@@ -145,23 +146,33 @@ static bool check_subscribe(struct visit *v)
     return true;
 }
 
+/* Leases and reads wait alike, and are counted together. */
+static bool may_wait(struct visit *v)
+{
+    uint32_t max = v->door->options.max_waiting_leases;
+    if (!max || v->session->waiting_leases <= max)
+        return true;
+    v->retry_ms = LIMIT_RETRY_MS;
+    return refuse(v, BROKER_LIMIT_REACHED,
+                  "%u lease or read requests of this connection are waiting, as many as limits.waiting_leases allows; "
+                  "wait for an answer",
+                  max);
+}
+
+static void limit_bytes(struct visit *v, uint32_t *max_bytes)
+{
+    uint32_t max = v->door->options.max_batch_bytes;
+    if (max && (*max_bytes == 0 || *max_bytes > max))
+        *max_bytes = max;
+}
+
 static bool check_lease(struct visit *v)
 {
-    uint32_t max = v->door->options.max_waiting_leases, max_bytes = v->door->options.max_batch_bytes;
     if (!in_range(v, "max", v->c.u.lease.max_messages, 1, LEASE_MESSAGES_MAX) ||
         !in_range(v, "lease_ms", v->c.u.lease.lease_ms, 0, LEASE_MS_MAX) ||
-        !in_range(v, "wait_ms", v->c.u.lease.wait_ms, 0, WAIT_MS_MAX))
+        !in_range(v, "wait_ms", v->c.u.lease.wait_ms, 0, WAIT_MS_MAX) || !may_wait(v))
         return false;
-    if (max && v->session->waiting_leases > max) {
-        v->retry_ms = LIMIT_RETRY_MS;
-        return refuse(
-            v, BROKER_LIMIT_REACHED,
-            "%u lease requests of this connection are waiting, as many as limits.waiting_leases allows; wait for an "
-            "answer",
-            max);
-    }
-    if (max_bytes && (v->c.u.lease.max_bytes == 0 || v->c.u.lease.max_bytes > max_bytes))
-        v->c.u.lease.max_bytes = max_bytes;
+    limit_bytes(v, &v->c.u.lease.max_bytes);
     return true;
 }
 
@@ -306,7 +317,6 @@ static bool check_target(struct visit *v)
 
 static bool check_scan(struct visit *v)
 {
-    uint32_t max_bytes = v->door->options.max_batch_bytes;
     bool peek = v->c.u.scan.action == SCAN_PEEK;
     if (!in_range(v, "action", v->c.u.scan.action, SCAN_PEEK, SCAN_REDRIVE) ||
         !in_range(v, "state", v->c.u.scan.state, BROKER_SCAN_ANY, BROKER_SCAN_AVAILABLE) ||
@@ -315,9 +325,17 @@ static bool check_scan(struct visit *v)
         !check_range(v, "seq", v->c.u.scan.from_seq, v->c.u.scan.to_seq) ||
         !check_range(v, "time", v->c.u.scan.from_ms, v->c.u.scan.to_ms) || !check_target(v))
         return false;
-    if (peek && max_bytes && (v->c.u.scan.max_bytes == 0 || v->c.u.scan.max_bytes > max_bytes))
-        v->c.u.scan.max_bytes = max_bytes;
+    if (peek)
+        limit_bytes(v, &v->c.u.scan.max_bytes);
     return check_filter(v, &v->c.u.scan.filter);
+}
+
+static bool check_read(struct visit *v)
+{
+    if (!in_range(v, "max", v->c.u.read.max_messages, 1, READ_MESSAGES_MAX) || !may_wait(v))
+        return false;
+    limit_bytes(v, &v->c.u.read.max_bytes);
+    return check_filter(v, &v->c.u.read.filter);
 }
 
 static bool check_reschedule(struct visit *v)
@@ -407,6 +425,7 @@ static const struct rule {
     [COMMAND_TRANSACT] = {NO_NAME, PERMISSION_NONE, false, check_transact}, /* permissions: its parts' */
     [COMMAND_SCAN] = {QUEUE, PERMISSION_NONE, false, check_scan},           /* scan_permission */
     [COMMAND_RESCHEDULE] = {QUEUE, PERMISSION_MANAGE, false, check_reschedule},
+    [COMMAND_READ] = {QUEUE, PERMISSION_CONSUME, false, check_read},
     [COMMAND_BARRIER] = {NO_NAME, PERMISSION_NONE, true, NULL},
     [COMMAND_CLOSE] = {NO_NAME, PERMISSION_NONE, true, NULL},
 };
@@ -449,7 +468,7 @@ void door_submit(struct door *d, struct door_session *session, struct now now, c
     /* Counted before the check and, whether refused here or by the engine, taken back by door_completed. */
     if (session && c->type == COMMAND_SUBSCRIBE)
         session->subscriptions++;
-    if (session && c->type == COMMAND_LEASE)
+    if (session && (c->type == COMMAND_LEASE || c->type == COMMAND_READ))
         session->waiting_leases++;
     if (admit(&v)) {
         engine_submit(d->engine, now, &v.c);
@@ -472,7 +491,7 @@ void door_completed(struct door_session *session, const struct completion *c)
 {
     if ((c->type == COMMAND_SUBSCRIBE && c->error) || (c->type == COMMAND_UNSUBSCRIBE && !c->error))
         door_ended(session);
-    if (c->type == COMMAND_LEASE && session->waiting_leases > 0)
+    if ((c->type == COMMAND_LEASE || c->type == COMMAND_READ) && session->waiting_leases > 0)
         session->waiting_leases--;
 }
 

@@ -15,7 +15,7 @@
 enum permission {
     PERMISSION_NONE = 0, /* needs none */
     PERMISSION_PUBLISH = 1,
-    PERMISSION_CONSUME = 2, /* subscribe, lease, settle, peek */
+    PERMISSION_CONSUME = 2, /* subscribe, lease, settle, peek, read */
     PERMISSION_MANAGE = 4,  /* make, change and remove queues, groups, bindings, and what lies in them */
     PERMISSION_OBSERVE = 8, /* list, describe, count */
     PERMISSION_ALL = 15,
@@ -36,11 +36,11 @@ struct door_session {
 
 struct door_options {            /* 0: no limit of the door's own */
     uint32_t max_subscriptions;  /* of a session */
-    uint32_t max_waiting_leases; /* of a session */
+    uint32_t max_waiting_leases; /* of a session; reads count as well */
     uint32_t max_settle_ranges;  /* in one command */
     uint32_t max_transact_parts; /* in one command */
     uint32_t max_list;           /* queues in one answer */
-    uint32_t max_batch_bytes;    /* that a LEASE or a peek may ask for; asking for 0 or more means this */
+    uint32_t max_batch_bytes;    /* that a LEASE, a READ or a peek may ask for; asking for 0 or more means this */
     uint32_t max_message_bytes;  /* that a queue may allow */
 };
 

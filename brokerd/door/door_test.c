@@ -89,6 +89,7 @@ static struct command command(enum command_type type)
         c.u.transact.count = 1;
         break;
     case COMMAND_SCAN: c.u.scan.max_messages = 1; break;
+    case COMMAND_READ: c.u.read.max_messages = 1; break;
     case COMMAND_RESCHEDULE: c.u.reschedule.seq = 1; break;
     default: break;
     }
@@ -461,6 +462,43 @@ static void limits_of_a_session(void **state)
     done = (struct completion){.type = COMMAND_LEASE};
     door_completed(&session, &done);
     passes(&c);
+    c = command(COMMAND_READ); /* counted with them */
+    fails(&c, BROKER_LIMIT_REACHED, "limits.waiting_leases");
+    door_completed(&session, &done);
+    passes(&c);
+    fails(&c, BROKER_LIMIT_REACHED, "limits.waiting_leases");
+    done = (struct completion){.type = COMMAND_READ};
+    door_completed(&session, &done);
+    passes(&c);
+}
+
+static void reads(void **state)
+{
+    struct command c = command(COMMAND_READ);
+    struct completion done = {.type = COMMAND_READ};
+    c.u.read.max_messages = 0;
+    fails(&c, BROKER_INVALID_ARGUMENT, "max is 0");
+    c.u.read.max_messages = 1025;
+    fails(&c, BROKER_INVALID_ARGUMENT, "max is 1025");
+    c.u.read.max_messages = 1024;
+    c.u.read.wait_ms = READ_WAIT_FOREVER;
+    passes(&c);
+    assert_int_equal(seen.last.u.read.max_bytes, 5000);
+    door_completed(&session, &done);
+    c.u.read.max_bytes = 5001;
+    passes(&c);
+    assert_int_equal(seen.last.u.read.max_bytes, 5000);
+    door_completed(&session, &done);
+    c.u.read.max_bytes = 4999;
+    passes(&c);
+    assert_int_equal(seen.last.u.read.max_bytes, 4999);
+    door_completed(&session, &done);
+    c.u.read.filter.topic = "a..b";
+    fails(&c, BROKER_INVALID_ARGUMENT, "the filter's topic");
+    static const struct identity watcher = {"watcher", PERMISSION_OBSERVE | PERMISSION_MANAGE | PERMISSION_PUBLISH};
+    session.identity = &watcher;
+    fails(&c, BROKER_FORBIDDEN, "watcher");
+    assert_int_equal(session.waiting_leases, 0);
 }
 
 static void permissions(void **state)
@@ -551,6 +589,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(transactions, start, stop),
         cmocka_unit_test_setup_teardown(settling, start, stop),
         cmocka_unit_test_setup_teardown(limits_of_a_session, start, stop),
+        cmocka_unit_test_setup_teardown(reads, start, stop),
         cmocka_unit_test_setup_teardown(permissions, start, stop),
         cmocka_unit_test_setup_teardown(permissions_of_scans, start, stop),
         cmocka_unit_test_setup_teardown(what_needs_no_engine, start, stop),

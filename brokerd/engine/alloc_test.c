@@ -382,6 +382,20 @@ static void test_publish(void **state)
     }
 }
 
+static void test_read(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t record[512];
+    create(f, "q", (broker_queue_settings){0});
+    assert_int_equal(run(f, publish_command(record, (struct record_spec){.key = "k", .key_len = 1}), "q", 0),
+                     BROKER_OK);
+    struct command c = {.type = COMMAND_READ};
+    c.u.read.max_messages = 10;
+    c.u.read.wait_ms = 1000;
+    c.u.read.filter.key = "k";
+    until_it_succeeds(f, c);
+}
+
 /* Taken while the n-th allocation fails, nacked, rejected, or moved: none is lost, none is there twice. */
 static void test_hand_out(void **state)
 {
@@ -546,6 +560,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_commands, setup, teardown),
         cmocka_unit_test_setup_teardown(test_publish, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hand_out, setup, teardown),
         cmocka_unit_test_setup_teardown(test_together, setup, teardown),
         cmocka_unit_test_setup_teardown(test_topics, setup, teardown),

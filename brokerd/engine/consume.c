@@ -299,6 +299,7 @@ void waits_expire(struct engine *e)
 void connection_close(struct engine *e, const struct command *c)
 {
     scans_drop_conn(e, c->token.conn);
+    reads_drop_conn(e, c->token.conn);
     struct client *client = client_find(e, c->token.conn);
     if (!client) {
         return;

@@ -61,7 +61,8 @@ struct engine *engine_new(const struct engine_options *options, const struct sto
     buf_init(&e->route, 0);
     e->schedule = schedule_new();
     e->topics = topics_new();
-    if (!e->schedule || !e->topics) {
+    e->reads = reads_new();
+    if (!e->schedule || !e->topics || !e->reads) {
         engine_free(e);
         return NULL;
     }
@@ -75,6 +76,7 @@ void engine_free(struct engine *e)
     }
     consumers_free(e);
     scans_free(e);
+    reads_free(e);
     struct queue *q, *next;
     HASH_ITER(by_id, e->by_id, q, next)
     {
@@ -215,6 +217,7 @@ static command_fn *const COMMANDS[COMMAND_TYPES] = {
     [COMMAND_TRANSACT] = transact,
     [COMMAND_SCAN] = scan,
     [COMMAND_RESCHEDULE] = reschedule,
+    [COMMAND_READ] = read_queue,
     [COMMAND_BARRIER] = barrier,
     [COMMAND_CLOSE] = connection_close,
 };
@@ -226,6 +229,7 @@ void engine_submit(struct engine *e, struct now now, const struct command *c)
         engine_fail(e, c, BROKER_UNKNOWN_COMMAND, 0, "unknown command %d", (int)c->type);
         return;
     }
+    e->commands += c->type != COMMAND_READ;
     COMMANDS[c->type](e, c);
 }
 
@@ -244,6 +248,7 @@ monotime engine_tick(struct engine *e, struct now now)
     leases_expire(e);
     group_run_delays(e);
     dying_run(e); /* before the dispatch: what has expired is not handed out */
+    reads_run(e); /* before what has just become visible may be let go again */
     queue_run_trims(e);
     unused_run(e);
     producers_expire(e);
@@ -260,7 +265,7 @@ monotime engine_tick(struct engine *e, struct now now)
     for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) {
         earliest(timers[i], &at);
     }
-    uint64_t others[] = {schedule_next(e), compact_next(e), dedup_next(e)};
+    uint64_t others[] = {schedule_next(e), compact_next(e), dedup_next(e), reads_next(e)};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         at = others[i] < at ? others[i] : at;
     }
@@ -286,6 +291,7 @@ void engine_readable(struct engine *e, struct now now, uint32_t queue)
     if (q) {
         dying_readable(e, q);
         scans_readable(e, q);
+        reads_readable(e, q);
         compact_readable(e, q);
         limits_enforce(e, q);
         struct group *g;

@@ -257,12 +257,13 @@ struct completion {
         struct {
             const struct stored_message *messages; /* rising seqs; what has expired is left out */
             uint32_t count;                        /* 0: nothing came in time */
-            uint32_t queue_id;  /* of this queue: another that is made later under the same name has another */
-            uint64_t next_seq;  /* go on here */
+            uint32_t queue_id; /* of this queue: another that is made later under the same name has another */
+            uint64_t
+                next_seq; /* go on here, also if nothing came: what was before was not for the filter; beyond: first_seq */
             uint64_t first_seq; /* the oldest that is there; last_seq + 1: none */
             uint64_t last_seq;  /* the newest that is visible; 0: none ever */
-            bool trimmed;       /* a log had let go of messages at or after from_seq before they were read */
-            bool beyond; /* from_seq is past last_seq + 1: it is of another life of this queue. Answered at once */
+            bool trimmed; /* a log had let go of messages at or after from_seq before they were read. Not waited with */
+            bool beyond;  /* from_seq is past last_seq + 1: it is of another life of this queue. Answered at once */
         } read;
     } u;
 };

@@ -49,6 +49,8 @@ void queue_grew(struct engine *e, struct queue *q); /* after a publish: retentio
 /* Call fn for each maximal range of [from, last] that no group wants any more (or that is trimmed). */
 void queue_each_dead(const struct queue *q, uint64_t from, uint64_t last, bool (*fn)(void *, uint64_t, uint64_t),
                      void *arg);
+/* The first run of seqs from *at on, up to `end`, that are still there: *at to *last. false: none, *at is past them. */
+bool queue_next_live(const struct queue *q, uint64_t *at, uint64_t end, uint64_t *last);
 void queue_create(struct engine *e, const struct command *c);
 void queue_alter(struct engine *e, const struct command *c);
 void queue_delete(struct engine *e, const struct command *c);
@@ -279,6 +281,18 @@ void scans_drop_conn(struct engine *e, uint64_t conn);
 bool scans_waiting(
     const struct engine *e); /* is there work that needs no read? then the next tick should come at once */
 void scans_free(struct engine *e);
+
+/* ---- read.c: messages by position ---- */
+struct reads *reads_new(void);
+void reads_free(struct engine *e); /* nobody is told */
+void read_queue(struct engine *e, const struct command *c);
+void reads_run(struct engine *e);
+uint64_t reads_next(const struct engine *e);        /* monotonic ms of the next call of reads_run */
+void reads_wake(struct engine *e, struct queue *q); /* something has become visible */
+void reads_readable(struct engine *e, struct queue *q);
+void reads_drop_conn(struct engine *e, uint64_t conn); /* nobody is told */
+/* They end with QUEUE_NOT_FOUND. The queue cannot be found by its name any more: a sink may submit the next read at once. */
+void reads_drop_queue(struct engine *e, struct queue *q);
 
 /* ---- compact.c: log queues that keep the last message of each key ---- */
 void compact_note(struct engine *e, struct queue *q); /* something was published, or the setting changed */

@@ -48,6 +48,8 @@ struct dedup;
 struct filter;
 struct keys;
 struct compaction;
+struct reads;
+TAILQ_HEAD(read_list, read);
 
 /* A message that was handed out and came back. In group->ready (by priority and seq) or group->delayed (by due time). */
 struct returned {
@@ -239,11 +241,13 @@ struct queue {
     struct heap_node unused; /* engine->unused: when to look whether the queue is unused */
     struct group_list groups;
     uint32_t group_count;
-    uint32_t synced_pending; /* publishes that wait for a sync ... */
-    uint64_t synced_index;   /* ... the last of them in this batch */
-    uint64_t stored_index;   /* batch of the last message */
-    uint64_t settings_index; /* batch of the record that made it as it is */
-    struct heap_node trim;   /* engine->trims: when to look at log retention */
+    uint32_t synced_pending;                       /* publishes that wait for a sync ... */
+    uint64_t synced_index;                         /* ... the last of them in this batch */
+    uint64_t stored_index;                         /* batch of the last message */
+    uint64_t settings_index;                       /* batch of the record that made it as it is */
+    struct read_list reads_waiting, reads_on_disk; /* read.c: for something to become visible, for a block from disk */
+    uint32_t read_count;                           /* COMMAND_READs under way, wherever they are */
+    struct heap_node trim;                         /* engine->trims: when to look at log retention */
     bool paused;
     bool replaying; /* during start-up: lanes are not filled yet */
     char name[];
@@ -356,6 +360,8 @@ struct engine {
     struct schedule *schedule;
     struct topics *topics;
     struct scan_list scans;
+    struct reads *reads;
+    uint64_t commands; /* applied, reads not counted: what a turn has read may not be there after one */
     struct compaction_list compactions; /* under way, or waiting for their turn; the first one has it */
     struct heap compact_timers;         /* of the others: when to look again */
 

@@ -191,7 +191,7 @@ static bool is_in_use(const struct queue *q)
             return true;
         }
     }
-    return false;
+    return q->read_count > 0;
 }
 
 void unused_run(struct engine *e)

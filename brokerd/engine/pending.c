@@ -81,6 +81,7 @@ static void make_visible(struct engine *e, struct queue *q, uint64_t last_seq)
     {
         group_wake(e, g);
     }
+    reads_wake(e, q);
     limits_enforce(e, q); /* what could not be dropped before it was durable */
 }
 

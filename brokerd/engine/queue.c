@@ -45,6 +45,8 @@ struct queue *queue_add(struct engine *e, uint32_t id, struct name name)
     seqset_init(&q->ended);
     LIST_INIT(&q->bindings);
     LIST_INIT(&q->groups);
+    TAILQ_INIT(&q->reads_waiting);
+    TAILQ_INIT(&q->reads_on_disk);
     HASH_ADD(by_id, e->by_id, id, sizeof q->id, q);
     if (!q->by_id.tbl) {
         free(q);
@@ -81,6 +83,7 @@ void queue_remove(struct engine *e, struct queue *q)
     specials_free(q);
     HASH_DELETE(by_id, e->by_id, q);
     HASH_DELETE(by_name, e->by_name, q);
+    reads_drop_queue(e, q);
     heap_remove(&e->trims, &q->trim);
     heap_remove(&e->unused, &q->unused);
     seqset_release(&q->gone);
@@ -189,6 +192,30 @@ void queue_each_dead(const struct queue *q, uint64_t from, uint64_t last, bool (
         more = fn(arg, first, end);
         from = end + 1;
     }
+}
+
+struct run { /* seqs first..last */
+    uint64_t first, last;
+};
+
+static bool skip_dead(void *arg, uint64_t first, uint64_t last)
+{
+    struct run *live = arg;
+    if (first <= live->first) {
+        live->first = last + 1;
+        return true;
+    }
+    live->last = first - 1;
+    return false;
+}
+
+bool queue_next_live(const struct queue *q, uint64_t *at, uint64_t end, uint64_t *last)
+{
+    struct run live = {.first = *at, .last = end};
+    queue_each_dead(q, *at, end, skip_dead, &live);
+    *at = live.first;
+    *last = live.last;
+    return live.first <= live.last;
 }
 
 void queue_report_dead(struct engine *e, struct queue *q, uint64_t first, uint64_t last)

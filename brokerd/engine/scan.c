@@ -53,17 +53,6 @@ struct run { /* seqs first..last */
     uint64_t first, last;
 };
 
-static bool skip_dead(void *arg, uint64_t first, uint64_t last)
-{
-    struct run *live = arg;
-    if (first <= live->first) {
-        live->first = last + 1;
-        return true;
-    }
-    live->last = first - 1;
-    return false;
-}
-
 /* The first run of seqs from s->at on that are still there and in the state asked for. false: none yet, s->at has moved. */
 static bool next_run(struct scan *s, struct turn *t, struct run *run)
 {
@@ -79,12 +68,10 @@ static bool next_run(struct scan *s, struct turn *t, struct run *run)
         }
     }
     uint64_t end = windowed && s->end - s->at >= WINDOW_SEQS ? s->at + WINDOW_SEQS - 1 : s->end;
-    *run = (struct run){.first = s->at, .last = end};
-    queue_each_dead(q, s->at, end, skip_dead, run);
-    s->at = run->first;
-    if (run->first > run->last) {
+    if (!queue_next_live(q, &s->at, end, &run->last)) {
         return false;
     }
+    run->first = s->at;
     if (s->state == BROKER_SCAN_ANY || !waiting) {
         return true;
     }

@@ -38,6 +38,7 @@ enum { HTTP_PARAMS_MAX = 4 };
 /* Valid during the handler's call: what is wanted for longer has to be copied. */
 struct http_request {
     enum http_method method;
+    bool is_head;                             /* a GET that was sent as HEAD: only to be answered like one */
     struct http_text path;                    /* as sent, without the query */
     struct http_text query;                   /* as sent, after the '?' */
     struct http_text params[HTTP_PARAMS_MAX]; /* what the pattern's {…} stand for, percent-decoded, in their order */
