@@ -10,6 +10,11 @@ struct now net_now(const struct net *net)
     return net->now;
 }
 
+uint64_t net_turn_number(const struct net *net)
+{
+    return net->turn_number;
+}
+
 uint32_t net_connections(const struct net *net)
 {
     return net->conn_count;
@@ -191,6 +196,7 @@ static void prepare_event(struct ev_loop *loop, ev_prepare *w, int revents)
     if (net->turn_ops && net->turn_ops->work)
         net->turn_ops->work(net->turn_arg);
     output_flush(net);
+    net->turn_number++;
     if (net->turn_ops && net->turn_ops->end)
         net->turn_ops->end(net->turn_arg);
     conn_feed_starved(net);

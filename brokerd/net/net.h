@@ -51,6 +51,8 @@ void net_run(struct net *net);             /* turns until net_stop */
 void net_turn(struct net *net, bool wait); /* one turn; wait: sleep until something happens */
 void net_stop(struct net *net);
 struct now net_now(const struct net *net); /* read once or twice a turn */
+/* Rises each time that output has been sent: what was borrowed for output under an earlier number is used no more. */
+uint64_t net_turn_number(const struct net *net);
 
 /* ---- timers, wakes, signals --------------------------------------------------------------------------------------- */
 

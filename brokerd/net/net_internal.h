@@ -98,6 +98,7 @@ struct net {
     struct heap timers;
     uint64_t timer_armed; /* key that `timer` runs for; UINT64_MAX: it does not run */
     struct now now;
+    uint64_t turn_number;
     struct net_options options;
     const struct net_turn_ops *turn_ops;
     void *turn_arg;
