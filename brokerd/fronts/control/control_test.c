@@ -447,7 +447,7 @@ static void keys_one_by_one_are_those_that_are_known(void **state)
         size_t n = 0;
         for (const char *key; (key = control_key((enum control_kind)kind, n)); n++)
             knows((enum control_kind)kind, key, true);
-        assert_in_range(n, 1, CONTROL_KEYS_MAX);
+        assert_in_range(n, kind == CONTROL_UNSUBSCRIBE ? 0 : 1, CONTROL_KEYS_MAX);
     }
     assert_string_equal(control_key(CONTROL_QUEUE_CREATE, 0), "queue");
     assert_null(control_key(CONTROL_QUEUE_PAUSE, 1));
