@@ -127,6 +127,43 @@ def filters():
         write("filter", name, data)
 
 
+# ---- requests as maps
+
+
+def control():
+    q = {"queue": "q"}
+    filtered = {"filter": {"topic": "a.>", "key": "k", "headers": {"h": "v", "": ""}}}
+    every = {"retention": "log", "sync": "interval", "lease_ms": 1, "max_message_bytes": 2, "log_max_age_ms": 2**64 - 1, "log_max_bytes": 4, "log_max_messages": 5, "max_attempts": 6,
+             "backoff": "exponential", "backoff_ms": 7, "backoff_max_ms": 8, "backoff_jitter_percent": 9, "dead_letter": "d", "ttl_ms": 10, "dead_letter_expired": True, "unused_ms": 11,
+             "dedup_ms": 12, "dedup_count": 13, "max_messages": 14, "max_bytes": 15, "overflow": "drop_oldest", "ordered_keys": True, "fair_keys": True, "compact": True}
+    kinds = ("queue_create queue_alter queue_delete queue_pause queue_resume queue_purge queue_list queue_describe group_create group_alter group_seek group_delete bind unbind scan peek "
+             "reschedule subscribe unsubscribe lease read").split()
+    made = {
+        "queue_create": {**q, **every},
+        "queue_alter": {**q, "dead_letter": "", "backoff_ms": 5},
+        "queue_list": {"prefix": "a", "after": "b", "limit": 5},
+        "group_create": {**q, "group": "g", "start": "time", "value": 5, "single_active": True, **filtered},
+        "group_alter": {**q, "group": "g", "filter": {}},
+        "group_seek": {**q, "group": "g", "start": "seq", "value": 1},
+        "group_delete": {**q, "group": "g"},
+        "bind": {**q, "pattern": "a.*"},
+        "scan": {**q, "action": "move", "target": "t", "state": "scheduled", "from_seq": 1, "to_seq": 2, "from_ms": 3, "to_ms": 4, "max_messages": 5, "max_scanned": 6, **filtered},
+        "peek": {**q, "max_bytes": 5, "filter": {"topics": "x"}},
+        "reschedule": {**q, "seq": 1, "delay_ms": 5},
+        "subscribe": {**q, "group": "g", "lease_ms": 1, "on_send": True, "priority": 9, "max_unsettled": 5},
+        "unsubscribe": {},
+        "lease": {**q, "max": 2, "max_bytes": 3, "lease_ms": 4, "wait_ms": 5},
+        "read": {**q, "from": "end", "max": 2, "max_bytes": 3, "wait_ms": 4, **filtered},
+    }
+    for name, value in made.items():
+        write("control", name, bytes([kinds.index(name)]) + msgpack.packb(value))
+    for name, key in (("text", "retention"), ("number", "lease_ms"), ("truth", "compact"), ("name", "dead_letter")):
+        for i, value in enumerate((None, -1, 1.5, "x\0y", [1], {1: 2}, 2**64 - 1)):
+            write("control", f"wrong-{name}-{i}", bytes([kinds.index("queue_create")]) + msgpack.packb({**q, key: value}))
+    twice = b"\x83\xa5queue\xa1q" + b"\xa6filter\x80" + b"\xa6filter\xcf" + b"\xff" * 8
+    write("control", "twice", bytes([kinds.index("peek")]) + twice)
+
+
 # ---- messages and maps as JSON and msgpack
 
 
@@ -394,6 +431,7 @@ def recover():
 if __name__ == "__main__":
     wire()
     filters()
+    control()
     forms()
     engine()
     conf()

@@ -28,38 +28,57 @@ static bool ws_write(struct ws *c, uint8_t first, const void *bytes, size_t len)
     return true;
 }
 
-/* A client that asks for more than it takes: what is built for it has a bound in the midst of a turn, too. */
-static bool is_flooded(struct ws *c)
+void ws_drop(struct ws *c, const char *why)
 {
-    size_t unsent = net_conn_unsent(c->net);
-    if (unsent <= 2 * c->front->options.output_bytes + ANSWERS_BYTES)
-        return false;
     char peer[80];
+    if (c->state == WS_OVER)
+        return;
     net_conn_peer(c->net, peer, sizeof(peer));
-    log_info("closing the WebSocket of %s: it takes too little of what it asked for, %zu bytes wait", peer, unsent);
+    log_info("closing the WebSocket of %s: %s (%zu bytes are unsent)", peer, why, net_conn_unsent(c->net));
     c->state = WS_OVER;
     net_conn_abort(c->net);
-    return true;
 }
 
-void ws_send(struct ws *c, const uint8_t *bytes, size_t len)
+bool ws_may_send(struct ws *c)
+{
+    if (c->state == WS_OPEN && net_conn_unsent(c->net) > 2 * c->front->options.output_bytes + ANSWERS_BYTES)
+        ws_drop(c, "it takes too little of what it asked for");
+    return c->state == WS_OPEN;
+}
+
+bool frame_begin(struct websocket *w)
+{
+    static const uint8_t head[FRAME_HEAD_MAX];
+    buf_clear(&w->answer);
+    return buf_append(&w->answer, head, sizeof(head));
+}
+
+const uint8_t *frame_end(struct ws *c, size_t *len)
 {
     struct websocket *w = c->front;
-    if (c->state != WS_OPEN || is_flooded(c))
-        return;
-    if (c->compresses && len >= COMPRESS_FROM && deflater_deflate(w->frames.deflater, bytes, len, &w->packed)) {
-        ws_write(c, c->format->opcode | FRAME_COMPRESSED, w->packed.bytes, w->packed.len);
-        if (w->packed.cap > KEEP_BYTES)
-            buf_release(&w->packed);
-        return;
+    struct buf *b = &w->answer;
+    uint8_t head[FRAME_HEAD_MAX], first = c->format->opcode;
+    size_t payload = b->len - FRAME_HEAD_MAX;
+    if (c->compresses && payload >= COMPRESS_FROM) {
+        buf_clear(&w->packed);
+        if (buf_append(&w->packed, b->bytes, FRAME_HEAD_MAX) &&
+            deflater_deflate(w->frames.deflater, b->bytes + FRAME_HEAD_MAX, payload, &w->packed)) {
+            b = &w->packed;
+            payload = b->len - FRAME_HEAD_MAX;
+            first |= FRAME_COMPRESSED;
+        }
     }
-    ws_write(c, c->format->opcode, bytes, len);
+    size_t n = ws_head_put(head, first, payload);
+    *len = n + payload;
+    return memcpy(b->bytes + FRAME_HEAD_MAX - n, head, n);
 }
 
-void ws_send_lent(struct ws *c, const uint8_t *frame, size_t len)
+void frame_trim(struct websocket *w)
 {
-    if (c->state == WS_OPEN && !is_flooded(c))
-        net_conn_write_borrowed(c->net, frame, len);
+    if (w->answer.cap > KEEP_BYTES)
+        buf_release(&w->answer);
+    if (w->packed.cap > KEEP_BYTES)
+        buf_release(&w->packed);
 }
 
 /* ---- the end -------------------------------------------------------------------------------------------------------- */

@@ -99,15 +99,15 @@ bool deflater_deflate(struct deflater *d, const void *bytes, size_t len, struct 
         deflateInit2(&d->out, Z_BEST_SPEED, Z_DEFLATED, WINDOW_BITS, MEMORY_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK)
         return false;
     d->out_ready = true;
-    buf_clear(out);
-    if (len <= TAIL || len > UINT_MAX / 2 || deflateReset(&d->out) != Z_OK || !buf_reserve(out, len + TAIL))
+    uint8_t *to = buf_reserve(out, len + TAIL);
+    if (len <= TAIL || len > UINT_MAX / 2 || !to || deflateReset(&d->out) != Z_OK)
         return false;
     d->out.next_in = (Bytef *)(uintptr_t)bytes;
     d->out.avail_in = (uInt)len;
-    d->out.next_out = out->bytes;
+    d->out.next_out = to;
     d->out.avail_out = (uInt)(len + TAIL); /* no more: then it would be no gain */
-    if (deflate(&d->out, Z_SYNC_FLUSH) != Z_OK || d->out.avail_in > 0 || d->out.avail_out == 0)
+    if (deflate(&d->out, Z_SYNC_FLUSH) != Z_OK || d->out.avail_in > 0 || d->out.avail_out <= TAIL)
         return false;
-    out->len = len + TAIL - d->out.avail_out - TAIL;
-    return out->len < len;
+    out->len += len - d->out.avail_out;
+    return true;
 }

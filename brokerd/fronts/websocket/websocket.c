@@ -129,6 +129,7 @@ void websocket_free(struct websocket *w)
     buf_release(&w->packed);
     buf_release(&w->records);
     buf_release(&w->ranges);
+    buf_release(&w->parts);
     msgpack_sbuffer_destroy(&w->body);
     free(w);
 }

@@ -135,7 +135,8 @@ struct websocket {
     struct buf answer;    /* being written */
     struct buf packed;    /* compressed for the wire */
     struct buf records;   /* of the publish at hand */
-    struct buf ranges;    /* struct receipt_range of the settle at hand */
+    struct buf ranges;    /* struct receipt_range of the settle or transaction at hand */
+    struct buf parts;     /* struct transact_part of the transaction at hand */
     msgpack_sbuffer body; /* of a control answer */
     bool goes_away;
     char goaway_text[128];
@@ -150,10 +151,16 @@ void ws_free(struct ws *c);
 void ws_fail(struct ws *c, uint16_t code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Begin the closing handshake. */
 void ws_close(struct ws *c, uint16_t code, const char *reason);
-/* A data frame of these bytes. */
-void ws_send(struct ws *c, const uint8_t *bytes, size_t len);
-/* Frames that stay until the turn's end. */
-void ws_send_lent(struct ws *c, const uint8_t *frame, size_t len);
+/* At once, without a close frame: there is no memory for what it is to be told, or it takes nothing. Also from inside the
+   engine's answers. Logged. */
+void ws_drop(struct ws *c, const char *why);
+/* Is it open, and has it taken enough of what it was sent? */
+bool ws_may_send(struct ws *c);
+/* A data frame: frame_begin, append the payload to w->answer, frame_end: head and payload, which stay until the next begins.
+   frame_trim: after it was sent. */
+bool frame_begin(struct websocket *w); /* false: no memory */
+const uint8_t *frame_end(struct ws *c, size_t *len);
+void frame_trim(struct websocket *w);
 void ws_send_goaway(struct ws *c);
 /* What a request has left: fewer outstanding, maybe read again, maybe the end. */
 void ws_settled(struct ws *c);
@@ -178,50 +185,50 @@ void session_take(struct ws *c, const uint8_t *bytes, size_t len); /* one messag
 
 /* How a command's answer is told: in the token, beside the id. */
 enum answer_form {
-    ANSWER_EMPTY,
-    ANSWER_ONE,    /* of a publish of "message" */
-    ANSWER_MANY,   /* of "messages" */
-    ANSWER_RESULT, /* {"result":{…}} */
-    ANSWER_WAITS = 0x10, /* counted in c->waiting; with the others */
+    ANSWER_PLAIN,
+    ANSWER_ONE,          /* of a publish of "message" */
+    ANSWER_RESULT,       /* {"result":{…}} */
+    ANSWER_WAITS = 0x10, /* with the others: counted in c->waiting */
 };
-struct token token_of(uint64_t id, enum answer_form form);
+struct token token_of(uint64_t id, unsigned form);
 uint64_t token_id(struct token t);
 unsigned token_form(struct token t);
-void request_submit(struct request *r, enum answer_form form, struct command *command);
-/* "sync" and "unroutable_ok". */
-bool publish_options(const struct request *r, broker_sync *sync, bool *unroutable_ok, char text[TEXT_BYTES]);
-/* The records of "message" or "messages" behind those that are there already. */
-broker_error publish_records(struct request *r, const msgpack_object *map, struct name *queue, bool *many);
-/* "receipts" as ranges behind those that are there already. */
-broker_error receipts_get(struct request *r, const msgpack_object *receipts, size_t *count);
+void request_submit(struct request *r, unsigned form, struct command *command);
+/* "sync" and "unroutable". */
+bool publish_options(struct request *r, broker_sync *sync, bool *unroutable_ok);
+/* One message's record behind those in w->records; topic NULL: to a queue. */
+broker_error publish_record(struct request *r, const msgpack_object *message, const char *topic);
+broker_error refuse(struct request *r, broker_error error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* answers.c */
-bool answer_begin(struct ws *c, struct writer *w, const char *op, uint64_t id, uint32_t more_pairs); /* false: no id */
-void answer_send(struct ws *c, struct writer *w);
-void answer_ok(struct ws *c, uint64_t id);
+/* answers.c: {"op":…, "id":… unless there is none, and `pairs` more}. */
+void answer_begin(struct ws *c, struct writer *w, const char *op, uint64_t id, uint32_t pairs);
+void answer_send(struct ws *c, struct writer *w); /* closes the map */
+void answer_ok(struct ws *c, uint64_t id);        /* no id: nothing */
 void answer_error(struct ws *c, uint64_t id, broker_error error, const char *text, uint32_t retry_ms);
-void write_error(struct writer *w, broker_error error, const char *text, uint32_t retry_ms); /* pairs: ERROR_PAIRS */
-uint32_t error_pairs(uint32_t retry_ms);
+void write_error(struct writer *w, broker_error error, const char *text, uint32_t retry_ms);
+uint32_t error_pairs(uint32_t retry_ms); /* that it writes */
 void answer_complete(struct client *client, const struct completion *done);
+void tell_damage(broker_error error, const char *text);
 
 /* ---- subscriptions: subs.c, positions.c -------------------------------------------------------------------------------------- */
 
 struct sub {
     struct client reader; /* first: by position, what reads for it; else not open */
     struct ws *c;
-    uint64_t subscribe_id; /* of the request that is not answered yet */
+    uint64_t subscribe_id, unsubscribe_id; /* of the requests that are not answered yet */
     uint64_t next_seq;
     uint64_t credit;       /* by position: messages; UINT64_MAX: no limit */
     uint64_t credit_bytes; /* the same */
-    char *queue;           /* by position: in this allocation */
     broker_filter *filter; /* by position, owned; NULL: everything */
     uint32_t number;
     bool begun;     /* by position: its first read was answered */
     bool wants;     /* by position: to read on, when there is room or credit */
     bool by_position;
+    uint8_t queue_len;
+    char queue[]; /* by position */
 };
 struct sub *sub_find(const struct ws *c, uint32_t number);
-/* NULL: no memory; it is nowhere then. */
+/* `queue` NULL: by group. NULL: no memory; it is nowhere then. */
 struct sub *sub_add(struct ws *c, uint32_t number, const struct name *queue);
 void sub_remove(struct sub *s);
 void subs_release(struct ws *c); /* all of them; their readers are closed */
