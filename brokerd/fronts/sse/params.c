@@ -301,7 +301,7 @@ static bool take_resume(struct parse *p, const struct http_request *r)
     bool out_of_memory;
     if (id.len == 0 || p->consumer.group)
         return true;
-    p->s->resume = event_id_parse(id.bytes, id.len, p->sse->options.max_queues, &out_of_memory);
+    p->s->resume = sse_id_parse(id.bytes, id.len, p->sse->options.max_queues, &out_of_memory);
     if (!p->s->resume)
         return out_of_memory
                    ? no_memory(p)
@@ -319,7 +319,7 @@ static bool take_consumer(struct parse *p)
     if (p->consumer.max_unsettled == 0)
         p->consumer.max_unsettled = DEFAULT_UNSETTLED;
     *p->s->consumer = p->consumer;
-    p->s->kind = &consumer_kind;
+    p->s->kind = &sse_by_group;
     return true;
 }
 
@@ -332,7 +332,7 @@ static bool parse(struct parse *p, const struct http_request *r)
     return p->error == BROKER_OK && check_kind(p, v.seen) && take_resume(p, r) && take_consumer(p);
 }
 
-struct stream *stream_parse(struct sse *sse, struct http_exchange *x, const struct http_request *r)
+struct stream *sse_parse(struct sse *sse, struct http_exchange *x, const struct http_request *r)
 {
     struct parse p = {.sse = sse};
     size_t queues = r->params[0].len > 0, text = r->params[0].len + 1 + r->query.len + 1;
@@ -348,11 +348,11 @@ struct stream *stream_parse(struct sse *sse, struct http_exchange *x, const stru
             no_memory(&p);
     }
     if (p.s) {
-        *p.s = (struct stream){.sse = sse, .kind = &positions_kind, .feed_count = (uint16_t)queues, .from_end = true};
+        *p.s = (struct stream){.sse = sse, .kind = &sse_by_position, .feed_count = (uint16_t)queues, .from_end = true};
         p.at = (char *)(p.s->feeds + queues);
         if (parse(&p, r))
             return p.s;
-        stream_free(p.s);
+        sse_drop(p.s);
     }
     http_refuse(x, p.error, p.text, 0);
     return NULL;
