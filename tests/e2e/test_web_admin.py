@@ -306,7 +306,7 @@ def test_scheduled(h):
     publish(h, "q", "a", "b", Broker_Delay="1h")
     publish(h, "q", "now")
     got = h.ok("GET", "/v1/queues/q/scheduled").json()
-    assert [m["body"] for m in got["messages"]] == ["a", "b"] and got["next_seq"] == 0
+    assert [m["body"] for m in got["messages"]] == ["a", "b"] and got["next"] == 0
     assert all(m["due_ms"] > m["time_ms"] for m in got["messages"])
     assert h.ok("POST", "/v1/queues/q/scan", {"action": "count", "state": "scheduled"}).json()["matched"] == 2
     assert h.request("DELETE", "/v1/queues/q/messages/1?state=scheduled").status == 204
@@ -329,7 +329,7 @@ def test_dead_letters(h):
     h.ok("PUT", "/v1/queues/a", {"dead_letter": "graveyard"})
     h.ok("PUT", "/v1/queues/b", {"dead_letter": "graveyard"})
     h.ok("PUT", "/v1/queues/plain")
-    assert h.ok("GET", "/v1/queues/a/dead").json() == {"messages": [], "next_seq": 0}, "there are none yet"
+    assert h.ok("GET", "/v1/queues/a/dead").json() == {"messages": [], "next": 0}, "there are none yet"
     assert h.ok("POST", "/v1/queues/a/dead/redrive").json() == {"matched": 0, "skipped": 0, "next_seq": 0}
     publish(h, "a", 1, 2, 3)
     publish(h, "b", 4)

@@ -58,6 +58,7 @@ static void call_handler(struct http_exchange *x, const struct head *head, const
 {
     struct http *h = x->conn->h;
     struct request r = {.pub = {.method = head->verb,
+                                .is_head = head->is_head,
                                 .path = head->path,
                                 .query = head->query,
                                 .fields = head->fields,

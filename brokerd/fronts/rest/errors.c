@@ -77,13 +77,61 @@ static const struct {
 
 /* What only HTTP knows. */
 static const struct {
-    const char *slug, *title, *text;
+    const char *slug;
     int status;
+    const char *title, *text;
+    bool retry;
 } HTTP_ONLY[] = {
-    {"cursor_trimmed", "the log begins later",
-     "A log has let go of the messages that were asked for, by age, bytes or number. The member first says where it "
-     "begins now; what lies between is gone. Read on from there.",
-     410},
+    {"malformed_request", 400, "no request that can be understood",
+     "The bytes are no HTTP/1.1 request, or one that two programs could read in two ways: a line that ends with LF "
+     "alone, a blank before a colon, a folded field, Content-Length beside Transfer-Encoding, more than one Host. The "
+     "connection is closed. The detail says what it was.",
+     false},
+    {"origin_not_allowed", 403, "a page of another origin",
+     "A browser sent this for a page that is not the broker's own. http.origins in the configuration names pages that "
+     "may use the broker.",
+     false},
+    {"host_not_allowed", 403, "not a name of this broker",
+     "A browser used a name for the broker that it does not know as its own. http.hosts in the configuration names "
+     "those that it has, beside its addresses and localhost. This keeps pages from reaching the broker by a name of "
+     "their own.",
+     false},
+    {"no_such_path", 404, "nothing there",
+     "There is nothing at this path. /v1/openapi.json and docs/HTTP.md have every path.", false},
+    {"method_not_allowed", 405, "other methods",
+     "The path is there, but not with this method: the field Allow names those that it has.", false},
+    {"not_acceptable", 406, "no acceptable form",
+     "Accept allows none of the forms that the answer can have. The detail names them.", false},
+    {"request_timeout", 408, "the request did not come in time",
+     "The head, or the body, of the request came too slowly: http.head_timeout and http.body_rate in the "
+     "configuration. The connection is closed.",
+     true},
+    {"cursor_trimmed", 410, "the cursor is not in the queue",
+     "A log has let go of the messages that were asked for, by age, bytes or number. The members first and last say "
+     "what is there now; what lies between is gone. Read on from first.",
+     false},
+    {"cursor_beyond", 410, "the cursor is not in the queue",
+     "The queue has not got as far as the cursor: it was deleted and made again, most likely. Begin anew, "
+     "from=beginning or from=end.",
+     false},
+    {"body_too_large", 413, "the body is too large",
+     "The body is larger than this call takes, or than http.max_body allows. Batches and definitions can be sent in "
+     "parts.",
+     false},
+    {"head_too_large", 431, "the head is too large",
+     "The request line (414) or the fields (431) are longer, or more, than http.max_head and http.max_fields allow.",
+     false},
+    {"unsupported_media_type", 415, "not in this form",
+     "The body is in a form that the call does not take. The detail names those that it takes.", false},
+    {"expectation_failed", 417, "an expectation that cannot be met",
+     "The only expectation that can be met is 100-continue.", false},
+    {"not_implemented", 501, "not known here", "The method or the transfer coding is not known here.", false},
+    {"overloaded", 503, "too much at once",
+     "Too many bodies are on their way at once: http.chunked_total in the configuration. Wait for as long as "
+     "Retry-After says.",
+     true},
+    {"version_not_supported", 505, "another HTTP",
+     "HTTP/1.1 and HTTP/1.0 are spoken here. For HTTP/2 put a proxy in front.", false},
 };
 enum {
     EXPLAINED_COUNT = sizeof(EXPLAINED) / sizeof(EXPLAINED[0]),
@@ -133,7 +181,8 @@ bool errors_explain(struct buf *out, const char *slug, size_t len)
     }
     for (size_t i = 0; i < HTTP_ONLY_COUNT; i++)
         if (strlen(HTTP_ONLY[i].slug) == len && memcmp(HTTP_ONLY[i].slug, slug, len) == 0)
-            return put(out, HTTP_ONLY[i].slug, HTTP_ONLY[i].status, HTTP_ONLY[i].title, HTTP_ONLY[i].text, false);
+            return put(out, HTTP_ONLY[i].slug, HTTP_ONLY[i].status, HTTP_ONLY[i].title, HTTP_ONLY[i].text,
+                       HTTP_ONLY[i].retry);
     return false;
 }
 
@@ -146,5 +195,5 @@ void errors_get(void *arg, struct http_exchange *x, const struct http_request *q
                      &(struct http_response){
                          .status = 200, .type = "text/plain; charset=utf-8", .body = out->bytes, .body_len = out->len});
     else
-        http_refuse_as(x, 404, "not_found", "there is no error of that name; docs/HTTP.md has the table");
+        http_refuse_as(x, 404, "no_such_path", "there is no error of that name; docs/HTTP.md has the table");
 }

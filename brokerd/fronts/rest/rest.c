@@ -228,9 +228,9 @@ void call_respond(struct call *c, const struct http_response *response)
     bool told_later = c->kind->sent != NULL;
     struct http_exchange *x = c->x;
     c->x = NULL;
+    http_respond(x, response);
     if (!told_later)
         call_end(c);
-    http_respond(x, response);
 }
 
 void call_respond_json(struct call *c, int status, const struct buf *body)
@@ -244,9 +244,9 @@ void call_refuse(struct call *c, broker_error error, const char *text, uint32_t 
     bool told_later = c->kind->sent != NULL;
     struct http_exchange *x = c->x;
     c->x = NULL;
+    http_refuse(x, error, text, retry_ms);
     if (!told_later)
         call_end(c);
-    http_refuse(x, error, text, retry_ms);
 }
 
 void call_refuse_as(struct call *c, int status, const char *slug, const char *text)
@@ -254,9 +254,9 @@ void call_refuse_as(struct call *c, int status, const char *slug, const char *te
     bool told_later = c->kind->sent != NULL;
     struct http_exchange *x = c->x;
     c->x = NULL;
+    http_refuse_as(x, status, slug, text);
     if (!told_later)
         call_end(c);
-    http_refuse_as(x, status, slug, text);
 }
 
 void rest_refuse_completion(struct call *c, const struct completion *done)
