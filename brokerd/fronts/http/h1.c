@@ -85,6 +85,7 @@ static void dispatch(struct conn *c, const struct head *head, const struct match
     c->partial_ms = 0;
     c->scanned = 0;
     c->whole = 0;
+    c->skipped = false;
     h->stats.requests++;
     struct http_exchange *x = exchange_new(c, head);
     if (!x) {
@@ -302,12 +303,19 @@ static bool may_begin(const struct conn *c)
     return c->count < o->max_pipelined && c->buffered <= o->output_bytes && !(c->alone && c->count > 0);
 }
 
-/* An empty line before a request is forgiven, once (RFC 9112 2.2). Returns its length; `len` if more of it must come. */
-static size_t empty_line(const uint8_t *bytes, size_t len)
+/* An empty line before a request is forgiven, once (RFC 9112 2.2). false: it is only half there. */
+static bool skip_empty_line(struct conn *c, const uint8_t *bytes, size_t len, size_t *used)
 {
-    if (bytes[0] != '\r')
-        return 0;
-    return len == 1 ? 1 : bytes[1] == '\n' ? 2 : 0;
+    *used = 0;
+    if (c->whole || c->scanned || c->skipped || bytes[0] != '\r')
+        return true;
+    if (len == 1)
+        return false;
+    if (bytes[1] == '\n') {
+        c->skipped = true;
+        *used = 2;
+    }
+    return true;
 }
 
 size_t conn_input(void *conn, uint8_t *bytes, size_t len, size_t *need)
@@ -331,12 +339,13 @@ size_t conn_input(void *conn, uint8_t *bytes, size_t len, size_t *need)
             net_conn_pause(c->net);
             return used;
         }
-        size_t skip = c->whole || c->scanned ? 0 : empty_line(bytes + used, len - used);
-        if (skip && skip == len - used) /* nothing behind it, or half of it */
-            return skip == 2 ? len : used;
-        used += skip;
-        size_t n =
-            c->whole ? length_input(c, bytes + used, len - used, need) : head_input(c, bytes + used, len - used, need);
+        size_t n;
+        if (!skip_empty_line(c, bytes + used, len - used, &n))
+            return used;
+        used += n;
+        if (used == len)
+            return used;
+        n = c->whole ? length_input(c, bytes + used, len - used, need) : head_input(c, bytes + used, len - used, need);
         if (n == 0)
             return used;
         used += n;

@@ -132,6 +132,7 @@ struct conn {
     bool used;           /* it has made a request */
     bool closing;        /* no more requests are read */
     bool is_taken;       /* by somebody, who may have no input */
+    bool skipped;        /* an empty line before the request at hand */
     bool paused;
     bool alone; /* the last exchange may take it over: nothing is read behind it */
 };
