@@ -55,7 +55,7 @@ static broker_error op_ping(struct request *r)
 static const struct op {
     const char *name;
     op_fn *take;
-    const char *keys[OP_KEYS];         /* beside "op" and "id"; NULL ends them. None: it looks itself */
+    const char *keys[OP_KEYS]; /* beside "op" and "id"; NULL ends them. None: it looks itself */
 } OPS[] = {
     {"publish", op_publish, {"queue", "topic", "message", "messages", "sync", "unroutable"}},
     {"subscribe", op_subscribe, {NULL}},
@@ -151,7 +151,8 @@ static broker_error publish_records(struct request *r, const char *topic, bool *
 {
     const msgpack_object *message = field_find(r->map, "message"), *many = field_find(r->map, "messages");
     if (!message == !many)
-        return refuse(r, BROKER_INVALID_ARGUMENT, "give either \"message\", an object, or \"messages\", an array of them");
+        return refuse(r, BROKER_INVALID_ARGUMENT,
+                      "give either \"message\", an object, or \"messages\", an array of them");
     *one = message != NULL;
     if (message)
         return publish_record(r, message, topic);

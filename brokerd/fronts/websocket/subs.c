@@ -107,8 +107,9 @@ static broker_error group_subscribe(struct request *r, uint32_t number)
         !field_u64(r->map, "credit_bytes", UINT64_MAX, &credit.u.credit.bytes, r->text))
         return BROKER_INVALID_ARGUMENT;
     if (!field_find(r->map, "credit"))
-        return refuse(r, BROKER_INVALID_ARGUMENT, "\"credit\" is missing: how many messages may come before the op "
-                                                  "\"credit\" allows more? To read without a group give \"from\"");
+        return refuse(r, BROKER_INVALID_ARGUMENT,
+                      "\"credit\" is missing: how many messages may come before the op "
+                      "\"credit\" allows more? To read without a group give \"from\"");
     broker_error error = control_parse_object(&control, CONTROL_SUBSCRIBE, r->map, text);
     struct sub *s = error ? NULL : sub_add(c, number, NULL);
     if (error)

@@ -144,7 +144,8 @@ struct websocket {
 
 /* Begin: what http_take_over wants. */
 extern const struct http_conn_ops ws_conn_ops;
-struct ws *ws_new(struct websocket *w, const struct format *format, bool deflate, bool compresses); /* NULL: no memory */
+struct ws *ws_new(struct websocket *w, const struct format *format, bool deflate,
+                  bool compresses); /* NULL: no memory */
 void ws_begin(struct ws *c, struct net_conn *net);
 void ws_free(struct ws *c);
 /* Fail the connection (RFC 6455 7.1.7): a close frame with this code, and the end. Logged. */
@@ -179,7 +180,8 @@ struct request {
 };
 /* Each takes one op. false: refuse with `error` and r->text. */
 typedef broker_error op_fn(struct request *r);
-op_fn op_publish, op_subscribe, op_unsubscribe, op_credit, op_ack, op_nack, op_reject, op_extend, op_request, op_transact;
+op_fn op_publish, op_subscribe, op_unsubscribe, op_credit, op_ack, op_nack, op_reject, op_extend, op_request,
+    op_transact;
 
 void session_take(struct ws *c, const uint8_t *bytes, size_t len); /* one message of the client */
 
@@ -198,7 +200,8 @@ void request_submit(struct request *r, unsigned form, struct command *command);
 bool publish_options(struct request *r, broker_sync *sync, bool *unroutable_ok);
 /* One message's record behind those in w->records; topic NULL: to a queue. */
 broker_error publish_record(struct request *r, const msgpack_object *message, const char *topic);
-broker_error refuse(struct request *r, broker_error error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+broker_error refuse(struct request *r, broker_error error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* answers.c: {"op":…, "id":… unless there is none, and `pairs` more}. */
 void answer_begin(struct ws *c, struct writer *w, const char *op, uint64_t id, uint32_t pairs);
@@ -221,8 +224,8 @@ struct sub {
     uint64_t credit_bytes; /* the same */
     broker_filter *filter; /* by position, owned; NULL: everything */
     uint32_t number;
-    bool begun;     /* by position: its first read was answered */
-    bool wants;     /* by position: to read on, when there is room or credit */
+    bool begun; /* by position: its first read was answered */
+    bool wants; /* by position: to read on, when there is room or credit */
     bool by_position;
     uint8_t queue_len;
     char queue[]; /* by position */
