@@ -120,7 +120,7 @@ static void partial_begin(struct conn *c)
     if (c->partial_ms)
         return;
     c->partial_ms = net_now(c->h->net).mono.ms;
-    conn_arm(c, c->partial_ms + c->h->options.head_ms);
+    h1_arm(c, c->partial_ms + c->h->options.head_ms);
 }
 
 static void body_begin(struct conn *c, const struct head *head)
@@ -128,7 +128,7 @@ static void body_begin(struct conn *c, const struct head *head)
     partial_begin(c);
     c->body_ms = net_now(c->h->net).mono.ms + c->h->options.head_ms;
     c->body_bytes = 0;
-    conn_arm(c, c->body_ms);
+    h1_arm(c, c->body_ms);
     if (head->expects && c->count == 0) /* an interim response must not overtake others: see must_wait */
         net_conn_write(c->net, "HTTP/1.1 100 Continue\r\n\r\n", 25);
 }
