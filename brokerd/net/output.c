@@ -87,6 +87,14 @@ bool net_conn_is_full(struct net_conn *c)
     return full;
 }
 
+void net_conn_watch_output(struct net_conn *c)
+{
+    if (c->state != CONN_OPEN)
+        return;
+    c->was_full = true;
+    output_mark_dirty(c);
+}
+
 static struct slice *slice_add(struct net_conn *c)
 {
     if (c->state != CONN_OPEN)

@@ -41,16 +41,3 @@ export const get = (path, query, signal) => send("GET", path, { query, signal })
 export function at(queue, ...rest) {
     return ["/v1/queues", queue, ...rest].map((s, i) => (i ? encodeURIComponent(s) : s)).join("/");
 }
-
-/* Run a scan to its end, part after part: what was matched and skipped in all. */
-export async function scan(queue, request) {
-    const sum = { matched: 0, skipped: 0 };
-    let from = request.from_seq;
-    do {
-        const part = await send("POST", at(queue, "scan"), { json: { ...request, ...(from ? { from_seq: from } : {}) } });
-        sum.matched += part.matched;
-        sum.skipped += part.skipped;
-        from = part.next_seq;
-    } while (from);
-    return sum;
-}

@@ -1,9 +1,9 @@
 /* A queue's dead letters: why each is there, and the way back. */
 
-import { at, get, scan } from "./api.js";
+import { at, get, send } from "./api.js";
 import { openDialog } from "./dialog.js";
 import { h, replace, setText, toast } from "./dom.js";
-import { ago, plural } from "./format.js";
+import { plural } from "./format.js";
 import { messageList } from "./messages.js";
 import { messageItem } from "./message.js";
 
@@ -14,8 +14,6 @@ export function deadTab(queue) {
     const intro = h("p", { class: "muted" });
     const redriveSome = h("button", { type: "button", disabled: true }, "Redrive selected…");
     const redriveAll = h("button", { type: "button" }, "Redrive all…");
-    let place = `${queue}.dead`;
-    let filter = {};
 
     const messages = messageList({
         label: "Dead letters",
@@ -24,22 +22,15 @@ export function deadTab(queue) {
         empty: () => [h("p", { class: "lead" }, "No dead letters."), h("p", null, "What is rejected, or comes back from its last attempt, stands here with the reason.")],
     });
 
-    /* Several queues may share one for their dead letters: only this one's are shown. */
     async function page(from) {
         if (!from) {
             chosen.clear();
             look();
             const { queue: settings } = await get(at(queue));
-            place = settings.dead_letter || `${queue}.dead`;
-            filter = { headers: { "dead-queue": queue } };
+            const place = settings.dead_letter || `${queue}.dead`;
             replace(intro, "They lie in the queue ", h("a", { href: `#/queues/${encodeURIComponent(place)}` }, place), "; redriven they are published to where they came from, anew.");
         }
-        try {
-            return await get(at(place, "peek"), { from: from || "", max: 50, header: `dead-queue:${queue}` });
-        } catch (problem) {
-            if (problem.code === "QUEUE_NOT_FOUND") return { messages: [] }; /* it is made with the first dead letter */
-            throw problem;
-        }
+        return get(at(queue, "dead"), { from: from || "", max: 50 });
     }
 
     function item(m) {
@@ -52,9 +43,8 @@ export function deadTab(queue) {
         });
         const tags = [
             REASONS[head["dead-reason"]] || head["dead-reason"],
-            head["dead-group"] && `group ${head["dead-group"]}`,
-            head["dead-attempts"] && plural(Number(head["dead-attempts"]), "attempt"),
-            head["dead-time-ms"] && `died ${ago(Number(head["dead-time-ms"]))}`,
+            head["dead-attempts"] && `after ${plural(Number(head["dead-attempts"]), "attempt")}`,
+            head["dead-group"] && head["dead-group"] !== "default" && `group ${head["dead-group"]}`,
         ].filter(Boolean);
         return messageItem(m, { tags, before: box });
     }
@@ -64,12 +54,13 @@ export function deadTab(queue) {
         setText(redriveSome, chosen.size ? `Redrive ${chosen.size} selected…` : "Redrive selected…");
     }
 
-    /* ranges: scan requests that together are what is to go back. It is counted before anything is done. */
+    /* ranges of seqs that together are what is to go back. They are counted before anything is done. */
     async function redrive(title, ranges) {
-        const sum = async (action) => {
+        const sum = async (dry) => {
             const total = { matched: 0, skipped: 0 };
             for (const range of ranges) {
-                const part = await scan(place, { action, filter, ...range });
+                const query = { all: true, dry_run: dry || "" };
+                const part = await send("POST", at(queue, "dead", "redrive"), { json: range, query });
                 total.matched += part.matched;
                 total.skipped += part.skipped;
             }
@@ -77,9 +68,9 @@ export function deadTab(queue) {
         };
         let found;
         try {
-            found = await sum("count");
+            found = await sum(true);
         } catch (problem) {
-            messages.say(problem.code === "QUEUE_NOT_FOUND" ? "There are no dead letters." : problem.message, "bad");
+            messages.say(problem.message, "bad");
             return;
         }
         if (!found.matched) {
@@ -93,7 +84,7 @@ export function deadTab(queue) {
                 h("p", { class: "muted" }, "What a consumer of the dead letters holds at this moment is passed over."),
             ],
             label: `Redrive ${found.matched}`,
-            submit: () => sum("redrive"),
+            submit: () => sum(false),
         });
         if (!done) return;
         toast(`${plural(done.matched, "message")} went back${done.skipped ? `; ${done.skipped} passed over` : ""}.`, done.skipped ? "" : "good");

@@ -73,6 +73,7 @@ export function moment(ms) {
 
 export function ago(ms) {
     const past = Date.now() - ms;
+    if (Math.abs(past) < 1000) return "now";
     return past >= 0 ? `${duration(past)} ago` : `in ${duration(-past)}`;
 }
 

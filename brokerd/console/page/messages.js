@@ -7,7 +7,7 @@ import { ago, durationValue, plural } from "./format.js";
 import { messageItem } from "./message.js";
 
 /*
- * A list of messages that is filled page by page: page(from) -> {messages, next} (next: 0 or absent at the end); item(message)
+ * A list of messages that is filled page by page: page(from) -> {messages, next} (next: 0 at the end); item(message)
  * -> element; empty(): what stands there if there are none.
  */
 export function messageList({ page, item, empty, label }) {
@@ -41,12 +41,12 @@ export function messageList({ page, item, empty, label }) {
 }
 
 /* What the two tabs do with one message. */
-async function deleteMessage(queue, m, li) {
+async function deleteMessage(queue, m, li, state) {
     const gone = await confirmDialog({
         title: `Delete message ${m.seq}?`,
         text: `Message ${m.seq} of ${queue} will be gone for every group. This cannot be undone.`,
         label: "Delete",
-        submit: () => send("DELETE", at(queue, "messages", m.seq)),
+        submit: () => send("DELETE", at(queue, "messages", m.seq), { query: { state } }),
     });
     if (!gone) return;
     const next = li().nextElementSibling || li().previousElementSibling;
@@ -120,7 +120,7 @@ export function scheduledTab(queue) {
                 tags: [m.due_ms ? `due ${ago(m.due_ms)}` : "waiting"],
                 actions: [
                     h("button", { type: "button", onclick: () => reschedule(m) }, "Give it another time…"),
-                    h("button", { type: "button", class: "danger-quiet", onclick: () => deleteMessage(queue, m, () => li) }, "Cancel it…"),
+                    h("button", { type: "button", class: "danger-quiet", onclick: () => deleteMessage(queue, m, () => li, "scheduled") }, "Cancel it…"),
                 ],
             });
             return li;

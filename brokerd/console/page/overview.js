@@ -73,11 +73,11 @@ export function overview() {
 function brokerTiles() {
     const published = tile("Publishing", () => history("").in);
     const delivered = tile("Delivering", () => history("").out);
-    const sync = tile("Sync to disk");
+    const sync = tile("Sync to disk, p99");
     const connections = tile("Connections");
     const memory = tile("Memory");
     const disk = tile("Disk");
-    const log = tile("Log");
+    const log = tile("Log position");
     const all = [published, delivered, sync, connections, memory, disk, log];
     return {
         element: h("dl", { class: "tiles", "aria-label": "The broker" }, all.map((t) => t.element)),
@@ -86,12 +86,12 @@ function brokerTiles() {
             if (!b) return;
             published.show(`${rate(b.publish_rate)} /s`, `${count(b.published)} since the start`);
             delivered.show(`${rate(b.deliver_rate)} /s`, `${count(b.delivered)} since the start`);
-            sync.show(b.sync_p99_us ? micros(b.sync_p99_us) : "–", b.sync_p99_us ? `p99; p50 ${micros(b.sync_p50_us)}` : "nothing was synced yet");
+            sync.show(b.sync_p99_us ? micros(b.sync_p99_us) : "–", b.sync_p99_us ? `p50 ${micros(b.sync_p50_us)}` : "nothing was synced yet");
             const ways = b.connections;
             connections.show(count(ways.tcp + ways.http + ways.sse + ways.websocket), `TCP ${ways.tcp} · HTTP ${ways.http} · events ${ways.sse} · WebSocket ${ways.websocket}`);
             memory.show(bytes(b.rss_bytes), "resident");
             disk.show(bytes(b.disk_bytes), `${bytes(b.disk_free_bytes)} free of ${bytes(b.disk_total_bytes)}`);
-            log.show(count(b.log_index), `position; ${plural(b.segments, "segment")}`);
+            log.show(count(b.log_index), `in ${plural(b.segments, "segment")}`);
         },
     };
 }
@@ -148,8 +148,7 @@ function queueTable() {
         table.hidden = list.length === 0;
         empty.hidden = list.length > 0;
         if (list.length === 0) replace(empty, whyEmpty());
-        const all = stats.total ?? list.length;
-        setText(summary, !stats.at ? "" : all > list.length ? `${count(list.length)} of ${count(all)}: narrow them by name` : plural(list.length, "queue"));
+        setText(summary, !stats.at ? "" : stats.more ? `the first ${count(list.length)} by name: narrow them` : plural(list.length, "queue"));
     }
     return { element, summary, update, sort };
 }

@@ -32,11 +32,13 @@ export function queuePage(name, tab) {
     const pause = h("button", { type: "button" }, "Pause");
     const missing = h("div", { class: "notice bad", hidden: true });
     let open = null;
+    let current = "";
 
     function go(id) {
         const [key, label, make] = TABS.find(([t]) => t === id) || TABS[0];
         if (open && open.leave) open.leave();
         for (const [k, link] of links) setAttr(link, "aria-current", k === key ? "page" : null);
+        current = key;
         open = make(name);
         panel.setAttribute("aria-label", label);
         replace(panel, open.element);
@@ -66,7 +68,7 @@ export function queuePage(name, tab) {
             badge,
             h("span", { class: "grow" }),
             pause,
-            h("button", { type: "button", onclick: () => purge(name, () => go("messages")) }, "Purge…"),
+            h("button", { type: "button", onclick: () => purge(name, () => go(current)) }, "Purge…"),
             h("button", { type: "button", class: "danger-quiet", onclick: () => remove(name) }, "Delete…"),
         ),
         missing,
@@ -81,7 +83,7 @@ export function queuePage(name, tab) {
         const paused = isPaused();
         badge.hidden = !paused;
         setText(pause, paused ? "Resume" : "Pause");
-        missing.hidden = stats.state !== "live" || Boolean(q);
+        missing.hidden = !stats.fresh || Boolean(q);
         if (!missing.hidden && !missing.childElementCount) replace(missing, h("p", null, `There is no queue ${name} (any more). `, h("a", { href: "#/" }, "All queues")));
         if (open && open.update) open.update();
     }

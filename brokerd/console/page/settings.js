@@ -18,19 +18,19 @@ const choice = (...options) => ({ options });
 /* [key, label, kind, default, help]; keys and meanings are those of docs/PROTOCOL.md, "Queues and groups". */
 const SECTIONS = [
     ["Keeping", [
-        ["retention", "Retention", choice(["work", "work: until every group has settled it"], ["log", "log: by age, bytes or number"]), "work"],
+        ["retention", "Retention", choice(["work", "work"], ["log", "log"]), "work", "work: a message goes when every group has settled it; log: by age, bytes or number."],
         ["log_max_age_ms", "Log: oldest age", time, 0, "For retention log, such as 7d. 0: no limit."],
         ["log_max_bytes", "Log: most bytes", size, 0, "Such as 10GiB. 0: no limit."],
         ["log_max_messages", "Log: most messages", number, 0, "0: no limit."],
         ["compact", "Keep only the newest message of each key (log)", flag, false],
         ["ttl_ms", "Messages expire after", time, 0, "Such as 1h. 0: never."],
         ["unused_ms", "Delete the queue when unused for", time, 0, "0: never."],
-        ["sync", "A publish is confirmed", choice(["always", "always: when it is on disk"], ["interval", "interval: written, synced soon"], ["none", "none: as soon as it is taken"]), "always"],
+        ["sync", "A publish is confirmed", choice(["always", "always"], ["interval", "interval"], ["none", "none"]), "always", "always: when it is on disk; the others: before."],
     ]],
     ["Delivery", [
         ["lease_ms", "Lease", time, 30000, "How long a delivered message is hidden from others, such as 30s."],
         ["max_attempts", "Most attempts", number, 0, "Then it goes to the dead letters. 0: no limit."],
-        ["backoff", "Wait before a retry", choice(["none", "none"], ["fixed", "fixed"], ["exponential", "exponential: doubled each time"]), "none"],
+        ["backoff", "Wait before a retry", choice(["none", "none"], ["fixed", "fixed"], ["exponential", "exponential"]), "none"],
         ["backoff_ms", "Wait: at first", time, 0, "Such as 500ms."],
         ["backoff_max_ms", "Wait: at most", time, 0, "Exponential only. 0: one day."],
         ["backoff_jitter_percent", "Wait: jitter in percent", number, 0, "Up to this part is taken off by chance."],
@@ -44,7 +44,7 @@ const SECTIONS = [
     ["Limits", [
         ["max_messages", "Most messages", number, 0, "0: no limit."],
         ["max_bytes", "Most bytes", size, 0, "0: no limit."],
-        ["overflow", "Over a limit", choice(["reject", "reject: the publisher hears that it is full"], ["drop_oldest", "drop_oldest: the oldest go"]), "reject"],
+        ["overflow", "Over a limit", choice(["reject", "reject"], ["drop_oldest", "drop_oldest"]), "reject", "reject: the publisher hears that it is full; drop_oldest: the oldest go."],
         ["max_message_bytes", "Largest message", size, 0, "Such as 1MiB. 0: the broker's limit."],
         ["dedup_ms", "Message ids are remembered for", time, 120000, "0: ids are not looked at."],
         ["dedup_count", "and at most so many", number, 100000],

@@ -28,6 +28,7 @@ export class Sparkline {
         const line = points.length ? `M${points.join("L")}` : "";
         if (line === this.drawn) return;
         this.drawn = line;
+        this.element.classList.toggle("flat", !values.some((v) => v > 0));
         this.line.setAttribute("d", line);
         this.area.setAttribute("d", line && `${line}L${WIDTH} ${HEIGHT}L${left.toFixed(1)} ${HEIGHT}Z`);
     }

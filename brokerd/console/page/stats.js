@@ -2,7 +2,7 @@
  * The statistics stream: one EventSource for the whole page. Views read `stats` and are called when it has changed.
  *
  * An event "stats" holds everything the first time, and then the queues that changed and the names of those that are gone;
- * an event "queue" is the description of the queue that is looked at. Histories for the sparklines are kept here, from the
+ * an event "queue" is the description of the queue that is looked at, when that has changed. Histories for the sparklines are kept here, from the
  * page's loading on: one point an event, whatever view is open.
  */
 
@@ -14,9 +14,10 @@ const HIDDEN_MS = 60000; /* a hidden page lets go of its connection after this; 
 export const stats = {
     state: "connecting", /* connecting, live, reconnecting, paused */
     at: 0, /* Date.now() of the last event */
+    fresh: false, /* what is told is what was asked for last: false until the first event of a new stream */
     broker: null,
     queues: new Map(), /* name -> figures; insertion order means nothing */
-    total: null, /* how many queues match the prefix; more than queues.size if the answer was cut */
+    more: false, /* there are more queues with this prefix than are told */
     selected: null, /* {queue, groups, …} of the queue that is looked at */
     limit: 200,
 };
@@ -25,7 +26,6 @@ const histories = new Map(); /* name -> {in: [], out: [], ready: []}; "" is the 
 const listeners = new Set();
 let wanted = { prefix: "", queue: "" };
 let source = null;
-let opened = false; /* the next event holds everything */
 let again = 0;
 let hidden = 0;
 
@@ -59,7 +59,9 @@ export function start() {
     addEventListener("pagehide", pause);
     addEventListener("pageshow", (e) => e.persisted && open());
     setInterval(() => {
-        if (stats.state === "live" && Date.now() - stats.at > SILENCE_MS) open();
+        if (stats.state !== "live" || Date.now() - stats.at < SILENCE_MS) return;
+        become("reconnecting");
+        open();
     }, 1000);
     open();
 }
@@ -86,9 +88,9 @@ function pause() {
 
 function open() {
     close();
-    if (stats.state !== "connecting") become(stats.at ? "reconnecting" : "connecting");
+    stats.fresh = false;
+    if (stats.state === "paused") become("reconnecting");
     const mine = (source = new EventSource(url()));
-    opened = true;
     mine.addEventListener("stats", (e) => mine === source && take(JSON.parse(e.data)));
     mine.addEventListener("queue", (e) => {
         if (mine !== source) return;
@@ -97,8 +99,8 @@ function open() {
     });
     mine.addEventListener("error", () => {
         if (mine !== source) return;
-        opened = true;
-        become("reconnecting");
+        stats.fresh = false;
+        become(stats.at ? "reconnecting" : "connecting");
         /* Broken connections the browser opens again by itself, but not after an answer that is no stream. */
         if (mine.readyState === EventSource.CLOSED) again = setTimeout(open, RETRY_MS);
     });
@@ -107,12 +109,13 @@ function open() {
 function take(event) {
     stats.at = Date.now();
     stats.broker = event.broker;
-    if (opened) stats.queues.clear();
-    opened = false;
+    stats.more = event.more;
+    if (event.full) stats.queues.clear();
     for (const q of event.queues || []) stats.queues.set(q.name, q);
     for (const name of event.removed || []) stats.queues.delete(name);
     record();
     stats.state = "live";
+    stats.fresh = true;
     tell();
 }
 

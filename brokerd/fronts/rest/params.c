@@ -1,0 +1,319 @@
+/* Query parameters, and the small values that stand in them and in fields: numbers, durations, times. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "rest_internal.h"
+
+/* ---- values --------------------------------------------------------------------------------------------------------- */
+
+const char *shown(struct http_text value, char out[SHOWN_BYTES])
+{
+    size_t n = value.len < 64 ? value.len : 64;
+    for (size_t i = 0; i < n; i++)
+        out[i] = value.bytes[i] >= 0x20 && value.bytes[i] < 0x7f ? value.bytes[i] : '?';
+    memcpy(out + n, value.len > 64 ? "..." : "", value.len > 64 ? 4 : 1);
+    return out;
+}
+
+/* Digits from *text on; how many, or 0 if there are none or the number passes 64 bits. */
+static size_t digits(const char *text, size_t len, uint64_t *value)
+{
+    size_t n = 0;
+    uint64_t v = 0;
+    for (; n < len && text[n] >= '0' && text[n] <= '9'; n++) {
+        unsigned digit = (unsigned)(text[n] - '0');
+        if (v > (UINT64_MAX - digit) / 10)
+            return 0;
+        v = v * 10 + digit;
+    }
+    *value = v;
+    return n;
+}
+
+bool parse_u64(const char *text, size_t len, uint64_t *value)
+{
+    return len > 0 && digits(text, len, value) == len;
+}
+
+bool parse_duration(const char *text, size_t len, uint64_t *ms)
+{
+    static const struct {
+        const char *unit;
+        uint64_t ms;
+    } UNITS[] = {{"", 1}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"min", 60000}, {"h", 3600000}, {"d", 86400000}};
+    uint64_t value;
+    size_t n = digits(text, len, &value);
+    if (n == 0)
+        return false;
+    for (size_t i = 0; i < sizeof(UNITS) / sizeof(UNITS[0]); i++) {
+        if (strlen(UNITS[i].unit) != len - n || memcmp(UNITS[i].unit, text + n, len - n) != 0)
+            continue;
+        if (value > UINT64_MAX / UNITS[i].ms)
+            return false;
+        *ms = value * UNITS[i].ms;
+        return true;
+    }
+    return false;
+}
+
+/* Exactly `n` digits. */
+static bool fixed(const char **p, const char *end, size_t n, uint64_t *value)
+{
+    if ((size_t)(end - *p) < n || digits(*p, n, value) != n)
+        return false;
+    *p += n;
+    return true;
+}
+
+static bool one_of(const char **p, const char *end, const char *set)
+{
+    if (*p == end || !strchr(set, **p) || **p == 0)
+        return false;
+    (*p)++;
+    return true;
+}
+
+static uint64_t days_of_month(uint64_t year, uint64_t month)
+{
+    static const uint8_t DAYS[12] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    return DAYS[month - 1] + (month == 2 && leap);
+}
+
+/* Days from 1970-01-01 (proleptic Gregorian), for years from 1970 on. */
+static uint64_t days_since_1970(uint64_t year, uint64_t month, uint64_t day)
+{
+    uint64_t y = year - 1;
+    uint64_t days = y * 365 + y / 4 - y / 100 + y / 400 - 719162;
+    for (uint64_t m = 1; m < month; m++)
+        days += days_of_month(year, m);
+    return days + day - 1;
+}
+
+/* RFC 3339 5.6, with "time-offset"; the fraction beyond milliseconds is cut off; a leap second is the one after it. */
+static bool parse_rfc3339(const char *p, const char *end, uint64_t *unix_ms)
+{
+    uint64_t year, month, day, hour, minute, second, ms = 0, off_hour = 0, off_minute = 0;
+    if (!fixed(&p, end, 4, &year) || !one_of(&p, end, "-") || !fixed(&p, end, 2, &month) || !one_of(&p, end, "-") ||
+        !fixed(&p, end, 2, &day) || !one_of(&p, end, "Tt ") || !fixed(&p, end, 2, &hour) || !one_of(&p, end, ":") ||
+        !fixed(&p, end, 2, &minute) || !one_of(&p, end, ":") || !fixed(&p, end, 2, &second))
+        return false;
+    if (year < 1970 || month < 1 || month > 12 || day < 1 || day > days_of_month(year, month) || hour > 23 ||
+        minute > 59 || second > 60)
+        return false;
+    if (one_of(&p, end, ".")) {
+        unsigned weight = 100;
+        const char *first = p;
+        for (; p < end && *p >= '0' && *p <= '9'; p++, weight /= 10)
+            ms += weight * (unsigned)(*p - '0');
+        if (p == first)
+            return false;
+    }
+    uint64_t at = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
+    bool east = p < end && *p == '+';
+    if (!one_of(&p, end, "Zz")) {
+        if (!one_of(&p, end, "+-") || !fixed(&p, end, 2, &off_hour) || !one_of(&p, end, ":") ||
+            !fixed(&p, end, 2, &off_minute) || off_hour > 23 || off_minute > 59)
+            return false;
+    }
+    uint64_t offset = (off_hour * 60 + off_minute) * 60;
+    if (p != end || (east && offset > at))
+        return false;
+    *unix_ms = (east ? at - offset : at + offset) * 1000 + ms;
+    return true;
+}
+
+bool parse_time(const char *text, size_t len, uint64_t *unix_ms)
+{
+    return parse_u64(text, len, unix_ms) || parse_rfc3339(text, text + len, unix_ms);
+}
+
+/* ---- names ---------------------------------------------------------------------------------------------------------- */
+
+enum { NEAR_MAX = 24 };
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+}
+
+/* How many letters must be added, dropped or changed (Levenshtein), without regard to case; NEAR_MAX: too long to say. */
+static size_t distance(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    uint8_t row[NEAR_MAX + 1];
+    if (a_len > NEAR_MAX || b_len > NEAR_MAX)
+        return NEAR_MAX;
+    for (size_t j = 0; j <= b_len; j++)
+        row[j] = (uint8_t)j;
+    for (size_t i = 1; i <= a_len; i++) {
+        uint8_t diagonal = row[0];
+        row[0] = (uint8_t)i;
+        for (size_t j = 1; j <= b_len; j++) {
+            uint8_t best = (uint8_t)(diagonal + (lower(a[i - 1]) != lower(b[j - 1])));
+            diagonal = row[j];
+            best = row[j] + 1 < best ? (uint8_t)(row[j] + 1) : best;
+            row[j] = row[j - 1] + 1 < best ? (uint8_t)(row[j - 1] + 1) : best;
+        }
+    }
+    return row[b_len];
+}
+
+const char *nearest(const char *const *known, const char *name, size_t len)
+{
+    const char *best = NULL;
+    size_t least = len / 2 < 3 ? len / 2 + 1 : 3; /* more letters than this are another word */
+    for (; *known; known++) {
+        size_t d = distance(*known, strlen(*known), name, len);
+        if (d < least || (d == least && !best)) {
+            least = d;
+            best = *known;
+        }
+    }
+    return best;
+}
+
+/* ---- parameters ----------------------------------------------------------------------------------------------------- */
+
+__attribute__((format(printf, 2, 3))) static bool wrong(struct params *p, const char *format, ...)
+{
+    va_list args;
+    if (p->error[0])
+        return false;
+    va_start(args, format);
+    vsnprintf(p->error, sizeof(p->error), format, args);
+    va_end(args);
+    return false;
+}
+
+/* `known` has up to 32 names. */
+
+struct opening {
+    struct params *params;
+    const char *const *known;
+    const char *repeat;
+    uint32_t seen; /* a bit for each of known */
+};
+
+static bool text_is(struct http_text text, const char *is)
+{
+    return text.len == strlen(is) && memcmp(text.bytes, is, text.len) == 0;
+}
+
+static bool open_one(void *arg, struct http_text name, struct http_text value)
+{
+    struct opening *o = arg;
+    char out[SHOWN_BYTES];
+    unsigned i = 0;
+    while (o->known[i] && !text_is(name, o->known[i]))
+        i++;
+    if (o->known[i]) {
+        bool twice = o->seen & 1u << i;
+        o->seen |= 1u << i;
+        return !twice || (o->repeat && text_is(name, o->repeat)) ||
+               wrong(o->params, "the query parameter %s comes twice; give it once", o->known[i]);
+    }
+    const char *meant = nearest(o->known, name.bytes, name.len);
+    if (meant)
+        return wrong(o->params, "there is no query parameter '%s' here; did you mean %s?", shown(name, out), meant);
+    return wrong(o->params, "there is no query parameter '%s' here%s%s", shown(name, out),
+                 o->known[0] ? "; one that there is: " : "", o->known[0] ? o->known[0] : "");
+}
+
+bool params_open(struct params *p, const struct http_request *r, const char *const *known, const char *repeat)
+{
+    struct opening o = {p, known, repeat, 0};
+    p->request = r;
+    p->error[0] = 0;
+    if (r->query.len > 0)
+        http_each_query(r, open_one, &o);
+    return p->error[0] == 0;
+}
+
+/* 1: it is there; 0: it is not; -1: something was wrong before. */
+static int find(struct params *p, const char *name, struct http_text *value)
+{
+    if (p->error[0])
+        return -1;
+    return p->request->query.len > 0 && http_query(p->request, name, value);
+}
+
+bool param_u64(struct params *p, const char *name, uint64_t min, uint64_t max, uint64_t *out)
+{
+    struct http_text value;
+    char out_text[SHOWN_BYTES];
+    uint64_t number;
+    int there = find(p, name, &value);
+    if (there <= 0)
+        return there == 0;
+    if (!parse_u64(value.bytes, value.len, &number) || number < min || number > max)
+        return wrong(p, "%s is '%s'; give a number from %" PRIu64 " to %" PRIu64, name, shown(value, out_text), min,
+                     max);
+    *out = number;
+    return true;
+}
+
+bool param_u32(struct params *p, const char *name, uint32_t min, uint32_t max, uint32_t *out)
+{
+    uint64_t number = *out;
+    if (!param_u64(p, name, min, max, &number))
+        return false;
+    *out = (uint32_t)number;
+    return true;
+}
+
+bool param_duration(struct params *p, const char *name, uint64_t min_ms, uint64_t max_ms, uint64_t *ms)
+{
+    struct http_text value;
+    char out[SHOWN_BYTES];
+    uint64_t number;
+    int there = find(p, name, &value);
+    if (there <= 0)
+        return there == 0;
+    if (!parse_duration(value.bytes, value.len, &number))
+        return wrong(p, "%s is '%s'; give a time as 500ms, 30s, 2min, 1h or 7d, or a number of milliseconds", name,
+                     shown(value, out));
+    if (number < min_ms || number > max_ms)
+        return wrong(p, "%s is '%s'; give %" PRIu64 " to %" PRIu64 " ms", name, shown(value, out), min_ms, max_ms);
+    *ms = number;
+    return true;
+}
+
+bool param_time(struct params *p, const char *name, uint64_t *unix_ms)
+{
+    struct http_text value;
+    char out[SHOWN_BYTES];
+    int there = find(p, name, &value);
+    if (there <= 0)
+        return there == 0;
+    return parse_time(value.bytes, value.len, unix_ms) ||
+           wrong(p, "%s is '%s'; give a time as 2031-05-07T09:30:00Z or as Unix milliseconds", name, shown(value, out));
+}
+
+bool param_bool(struct params *p, const char *name, bool *out)
+{
+    struct http_text value;
+    char out_text[SHOWN_BYTES];
+    int there = find(p, name, &value);
+    if (there <= 0)
+        return there == 0;
+    bool yes = value.len == 0 || text_is(value, "true") || text_is(value, "1");
+    if (!yes && !text_is(value, "false") && !text_is(value, "0"))
+        return wrong(p, "%s is '%s'; give true or false", name, shown(value, out_text));
+    *out = yes;
+    return true;
+}
+
+bool param_text(struct params *p, const char *name, size_t max_len, struct http_text *out)
+{
+    struct http_text value;
+    char out_text[SHOWN_BYTES];
+    int there = find(p, name, &value);
+    if (there <= 0)
+        return there == 0;
+    if (value.len > max_len)
+        return wrong(p, "%s is '%s', %zu bytes; give at most %zu", name, shown(value, out_text), value.len, max_len);
+    *out = value;
+    return true;
+}
