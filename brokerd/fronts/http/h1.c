@@ -318,7 +318,7 @@ static bool skip_empty_line(struct conn *c, const uint8_t *bytes, size_t len, si
     return true;
 }
 
-size_t conn_input(void *conn, uint8_t *bytes, size_t len, size_t *need)
+size_t h1_input(void *conn, uint8_t *bytes, size_t len, size_t *need)
 {
     struct conn *c = conn;
     size_t used = 0;
