@@ -233,7 +233,7 @@ static bool has_room(void *front)
 const struct net_handler http_handler = {
     .has_room = has_room,
     .opened = conn_opened,
-    .input = conn_input,
+    .input = h1_input,
     .drained = conn_drained,
     .deadline = conn_deadline,
     .closed = conn_closed,

@@ -178,7 +178,7 @@ void conn_settle(struct conn *c);              /* an exchange has gone: read on,
 void conn_note_sent(struct conn *c);           /* tell the owners of what the system has taken */
 
 /* h1.c */
-size_t conn_input(void *conn, uint8_t *bytes, size_t len, size_t *need);
+size_t h1_input(void *conn, uint8_t *bytes, size_t len, size_t *need);
 
 /* exchange.c */
 struct http_exchange *exchange_new(struct conn *c, const struct head *head); /* NULL: no memory */

@@ -46,7 +46,7 @@ bool ws_may_send(struct ws *c)
     return c->state == WS_OPEN;
 }
 
-bool frame_begin(struct websocket *w)
+bool ws_frame_begin(struct websocket *w)
 {
     static const uint8_t head[FRAME_HEAD_MAX];
     buf_clear(&w->answer);

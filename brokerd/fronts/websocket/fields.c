@@ -7,7 +7,7 @@
 
 enum { WORD_MAX = 40 }; /* longest word that is compared with what is known */
 
-const char *shown(const char *bytes, size_t len, char out[48])
+const char *ws_shown(const char *bytes, size_t len, char out[48])
 {
     size_t n = len < 40 ? len : 40;
     for (size_t i = 0; i < n; i++)
@@ -146,9 +146,9 @@ bool field_word(const msgpack_object *map, const char *key, const char *const *w
             return true;
         }
     bool is_text = o->type == MSGPACK_OBJECT_STR;
-    size_t at =
-        (size_t)snprintf(text, TEXT_BYTES, "\"%s\" is %s%s%s; give one of", key, is_text ? "\"" : "",
-                         is_text ? shown(o->via.str.ptr, o->via.str.size, written) : "no string", is_text ? "\"" : "");
+    size_t at = (size_t)snprintf(text, TEXT_BYTES, "\"%s\" is %s%s%s; give one of", key, is_text ? "\"" : "",
+                                 is_text ? ws_shown(o->via.str.ptr, o->via.str.size, written) : "no string",
+                                 is_text ? "\"" : "");
     list(text, at, words);
     return false;
 }
@@ -177,7 +177,7 @@ bool fields_known(const msgpack_object *map, const char *const *keys, enum contr
             continue;
         const char *near = nearest_word(bytes, len, keys);
         size_t at =
-            (size_t)snprintf(text, TEXT_BYTES, "it has no key \"%s\"%s%s%s; known are", shown(bytes, len, written),
+            (size_t)snprintf(text, TEXT_BYTES, "it has no key \"%s\"%s%s%s; known are", ws_shown(bytes, len, written),
                              near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
         list(text, at, keys);
         return false;

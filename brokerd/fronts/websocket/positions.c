@@ -118,7 +118,7 @@ static bool send_message(struct sub *s, uint32_t queue_id, const struct stored_m
     if (frame)
         return net_conn_write_borrowed(c->net, frame, len);
     struct form_message form = {.record = m->record, .seq = m->seq};
-    if (!frame_begin(w) || !c->format->delivery(&w->answer, s->number, &form)) {
+    if (!ws_frame_begin(w) || !c->format->delivery(&w->answer, s->number, &form)) {
         ws_drop(c, "there is no memory for a message");
         return false;
     }
@@ -188,7 +188,7 @@ static void read_complete(struct client *client, const struct completion *done)
         if (begun)
             send_ended(c, number, done->error, done->text);
         else if (c->state == WS_OPEN)
-            answer_error(c, id, done->error, done->text, done->retry_ms);
+            ws_answer_error(c, id, done->error, done->text, done->retry_ms);
         return;
     }
     if (c->state != WS_OPEN)

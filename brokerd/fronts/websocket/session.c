@@ -84,8 +84,8 @@ static broker_error no_such_op(struct request *r, const msgpack_object *op)
         return refuse(r, BROKER_INVALID_ARGUMENT, "\"op\" is %s; give one of %s", op ? "no string" : "missing", known);
     const char *near = nearest_word(op->via.str.ptr, op->via.str.size, words);
     return refuse(r, BROKER_UNKNOWN_COMMAND, "unknown op \"%s\"%s%s%s; known are %s",
-                  shown(op->via.str.ptr, op->via.str.size, written), near ? "; did you mean \"" : "", near ? near : "",
-                  near ? "\"?" : "", known);
+                  ws_shown(op->via.str.ptr, op->via.str.size, written), near ? "; did you mean \"" : "",
+                  near ? near : "", near ? "\"?" : "", known);
 }
 
 static broker_error dispatch(struct request *r)
@@ -118,7 +118,7 @@ void session_take(struct ws *c, const uint8_t *bytes, size_t len)
     struct request r = {.c = c, .id = ID_NONE, .map = &w->inbox.root};
     broker_error error = c->format->read(&w->inbox, bytes, len, r.text) ? dispatch(&r) : BROKER_MALFORMED;
     if (error)
-        answer_error(c, r.id, error, r.text, error == BROKER_NO_MEMORY ? RETRY_MS : 0);
+        ws_answer_error(c, r.id, error, r.text, error == BROKER_NO_MEMORY ? RETRY_MS : 0);
     trim(&w->records);
     trim(&w->ranges);
     trim(&w->parts);

@@ -90,7 +90,7 @@ bool object_is(const msgpack_object *text, const char *word);
 /* The word that is likest to what was written, NULL if none is. */
 const char *nearest_word(const char *written, size_t len, const char *const *words);
 /* What a client wrote, fit for a sentence. */
-const char *shown(const char *bytes, size_t len, char out[48]);
+const char *ws_shown(const char *bytes, size_t len, char out[48]);
 
 /* ---- connections: conn.c ---------------------------------------------------------------------------------------------------- */
 
@@ -157,9 +157,9 @@ void ws_close(struct ws *c, uint16_t code, const char *reason);
 void ws_drop(struct ws *c, const char *why);
 /* Is it open, and has it taken enough of what it was sent? */
 bool ws_may_send(struct ws *c);
-/* A data frame: frame_begin, append the payload to w->answer, frame_end: head and payload, which stay until the next begins.
+/* A data frame: ws_frame_begin, append the payload to w->answer, frame_end: head and payload, which stay until the next begins.
    frame_trim: after it was sent. */
-bool frame_begin(struct websocket *w); /* false: no memory */
+bool ws_frame_begin(struct websocket *w); /* false: no memory */
 const uint8_t *frame_end(struct ws *c, size_t *len);
 void frame_trim(struct websocket *w);
 void ws_send_goaway(struct ws *c);
@@ -207,7 +207,7 @@ broker_error refuse(struct request *r, broker_error error, const char *format, .
 void answer_begin(struct ws *c, struct writer *w, const char *op, uint64_t id, uint32_t pairs);
 void answer_send(struct ws *c, struct writer *w); /* closes the map */
 void answer_ok(struct ws *c, uint64_t id);        /* no id: nothing */
-void answer_error(struct ws *c, uint64_t id, broker_error error, const char *text, uint32_t retry_ms);
+void ws_answer_error(struct ws *c, uint64_t id, broker_error error, const char *text, uint32_t retry_ms);
 void write_error(struct writer *w, broker_error error, const char *text, uint32_t retry_ms);
 uint32_t error_pairs(uint32_t retry_ms); /* that it writes */
 void answer_complete(struct client *client, const struct completion *done);
