@@ -17,6 +17,7 @@
 
 #include "buf.h"
 #include "clock.h"
+#include "histogram.h"
 
 struct engine;
 
@@ -296,6 +297,7 @@ enum read_status {
 
 struct store_stats {
     uint64_t log_index, syncs, bytes_written, disk_bytes, segments;
+    struct histogram sync_us; /* how long syncs of the log took; a writer that measures none leaves it empty */
 };
 
 struct append_item {

@@ -164,6 +164,11 @@ monotime store_tick(struct store *s, struct now now)
     return (monotime){at > now.mono.ms ? at : now.mono.ms + 1};
 }
 
+void store_synced(struct store *s, const struct histogram *us)
+{
+    histogram_merge(&s->log.sync_us, us);
+}
+
 void store_written(struct store *s, struct now now, uint64_t written, uint64_t durable, uint64_t bytes, uint64_t syncs,
                    int error)
 {
@@ -260,7 +265,8 @@ static void ops_stats(void *store, struct store_stats *out)
                                 .syncs = s->log.syncs,
                                 .bytes_written = s->log.bytes_written,
                                 .disk_bytes = s->space.disk_bytes,
-                                .segments = HASH_COUNT(s->segments)};
+                                .segments = HASH_COUNT(s->segments),
+                                .sync_us = s->log.sync_us};
 }
 
 const struct store_ops store_engine_ops = {.append = ops_append,

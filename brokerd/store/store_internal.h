@@ -195,6 +195,7 @@ struct log_state {
     uint64_t unwritten_bytes;   /* submitted or filling */
     struct pending_list pending, spare_writes;
     uint64_t syncs, bytes_written;
+    struct histogram sync_us;
 };
 
 struct tail_cache {
