@@ -252,6 +252,11 @@ static void ops_usage(void *store, uint32_t queue, uint64_t *messages, uint64_t 
     index_usage(store, queue, messages, bytes, oldest_seq);
 }
 
+static uint64_t ops_oldest_ms(void *store, uint32_t queue)
+{
+    return index_oldest_ms(store, queue);
+}
+
 static uint64_t ops_trim_point(void *store, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
                                uint64_t max_messages)
 {
@@ -276,5 +281,6 @@ const struct store_ops store_engine_ops = {.append = ops_append,
                                            .queue_gone = ops_queue_gone,
                                            .seq_at_time = ops_seq_at_time,
                                            .usage = ops_usage,
+                                           .oldest_ms = ops_oldest_ms,
                                            .trim_point = ops_trim_point,
                                            .stats = ops_stats};
