@@ -85,6 +85,7 @@ static void dispatch(struct conn *c, const struct head *head, const struct match
     c->partial_ms = 0;
     c->scanned = 0;
     c->whole = 0;
+    c->skipped = false;
     h->stats.requests++;
     struct http_exchange *x = exchange_new(c, head);
     if (!x) {
@@ -119,7 +120,7 @@ static void partial_begin(struct conn *c)
     if (c->partial_ms)
         return;
     c->partial_ms = net_now(c->h->net).mono.ms;
-    conn_arm(c, c->partial_ms + c->h->options.head_ms);
+    h1_arm(c, c->partial_ms + c->h->options.head_ms);
 }
 
 static void body_begin(struct conn *c, const struct head *head)
@@ -127,7 +128,7 @@ static void body_begin(struct conn *c, const struct head *head)
     partial_begin(c);
     c->body_ms = net_now(c->h->net).mono.ms + c->h->options.head_ms;
     c->body_bytes = 0;
-    conn_arm(c, c->body_ms);
+    h1_arm(c, c->body_ms);
     if (head->expects && c->count == 0) /* an interim response must not overtake others: see must_wait */
         net_conn_write(c->net, "HTTP/1.1 100 Continue\r\n\r\n", 25);
 }
@@ -196,37 +197,36 @@ static size_t head_complete(struct conn *c, uint8_t *bytes, size_t head_len, siz
     return head_len + (size_t)head.content_length;
 }
 
-static size_t head_incomplete(struct conn *c, const uint8_t *bytes, size_t len)
+static size_t head_too_large(struct conn *c, const uint8_t *bytes, size_t len)
 {
     struct problem p;
-    partial_begin(c);
-    if (len < c->h->options.max_head_bytes) {
-        c->scanned = len;
-        return 0;
-    }
-    bool has_line = memchr(bytes, '\n', len);
-    problem_set(&p, has_line ? 431 : 414, "head_too_large", "the %s longer than %u bytes",
-                has_line ? "request line and fields are" : "request line is", c->h->options.max_head_bytes);
+    uint32_t most = c->h->options.max_head_bytes;
+    bool has_line = memchr(bytes, '\n', most);
+    problem_set(&p, has_line ? 431 : 414, "head_too_large", "the request line %s longer than %u bytes",
+                has_line ? "and the fields are" : "is", most);
     return refuse_all(c, NULL, &p, len);
 }
 
 static size_t head_input(struct conn *c, uint8_t *bytes, size_t len, size_t *need)
 {
     struct problem p;
-    size_t end;
+    size_t most = c->h->options.max_head_bytes, look = len < most ? len : most, end;
     if (!is_token_byte(bytes[0])) {
         problem_set(&p, 400, "malformed_request", "this is not the beginning of an HTTP/1.1 request");
         return refuse_all(c, NULL, &p, len);
     }
-    switch (head_find_end(bytes, len, c->scanned, &end)) {
+    switch (head_find_end(bytes, look, c->scanned, &end)) {
     case FIND_WRONG:
         problem_set(&p, 400, "malformed_request", "a line of the head ends with LF alone, not with CRLF");
         return refuse_all(c, NULL, &p, len);
-    case FIND_MORE: return head_incomplete(c, bytes, len);
+    case FIND_MORE:
+        if (look == most)
+            return head_too_large(c, bytes, len);
+        partial_begin(c);
+        c->scanned = len;
+        return 0;
     case FIND_END: break;
     }
-    if (end > c->h->options.max_head_bytes)
-        return head_incomplete(c, bytes, end);
     return head_complete(c, bytes, end, len, need);
 }
 
@@ -302,15 +302,22 @@ static bool may_begin(const struct conn *c)
     return c->count < o->max_pipelined && c->buffered <= o->output_bytes && !(c->alone && c->count > 0);
 }
 
-/* An empty line before a request is forgiven, once (RFC 9112 2.2). Returns its length; `len` if more of it must come. */
-static size_t empty_line(const uint8_t *bytes, size_t len)
+/* An empty line before a request is forgiven, once (RFC 9112 2.2). false: it is only half there. */
+static bool skip_empty_line(struct conn *c, const uint8_t *bytes, size_t len, size_t *used)
 {
-    if (bytes[0] != '\r')
-        return 0;
-    return len == 1 ? 1 : bytes[1] == '\n' ? 2 : 0;
+    *used = 0;
+    if (c->whole || c->scanned || c->skipped || bytes[0] != '\r')
+        return true;
+    if (len == 1)
+        return false;
+    if (bytes[1] == '\n') {
+        c->skipped = true;
+        *used = 2;
+    }
+    return true;
 }
 
-size_t conn_input(void *conn, uint8_t *bytes, size_t len, size_t *need)
+size_t h1_input(void *conn, uint8_t *bytes, size_t len, size_t *need)
 {
     struct conn *c = conn;
     size_t used = 0;
@@ -331,12 +338,13 @@ size_t conn_input(void *conn, uint8_t *bytes, size_t len, size_t *need)
             net_conn_pause(c->net);
             return used;
         }
-        size_t skip = c->whole || c->scanned ? 0 : empty_line(bytes + used, len - used);
-        if (skip && skip == len - used) /* nothing behind it, or half of it */
-            return skip == 2 ? len : used;
-        used += skip;
-        size_t n =
-            c->whole ? length_input(c, bytes + used, len - used, need) : head_input(c, bytes + used, len - used, need);
+        size_t n;
+        if (!skip_empty_line(c, bytes + used, len - used, &n))
+            return used;
+        used += n;
+        if (used == len)
+            return used;
+        n = c->whole ? length_input(c, bytes + used, len - used, need) : head_input(c, bytes + used, len - used, need);
         if (n == 0)
             return used;
         used += n;

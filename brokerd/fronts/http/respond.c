@@ -261,17 +261,17 @@ struct net_conn *http_take_over(struct http_exchange *x, const struct http_respo
         return NULL;
     }
     if (!plan.upgrade)
-        x->close = true;
+        x->close = c->closing = true;
     bool good = head_make(x, head, &plan) && exchange_write(x, c->h->head.bytes, c->h->head.len, NULL, 0);
     head_done(c->h);
-    if (good) {
+    if (good && !x->is_head) {
         c->is_taken = true;
         c->taken = ops;
         c->taken_owner = owner;
         c->h->stats.taken_over++;
     }
     exchange_complete(x);
-    return good ? c->net : NULL;
+    return c->is_taken ? c->net : NULL; /* of HEAD, the head is all */
 }
 
 /* ---- problems ------------------------------------------------------------------------------------------------------- */

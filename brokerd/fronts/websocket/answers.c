@@ -9,7 +9,7 @@
 void answer_begin(struct ws *c, struct writer *w, const char *op, uint64_t id, uint32_t pairs)
 {
     *w = (struct writer){.format = c->format, .out = &c->front->answer};
-    w->failed = !frame_begin(c->front);
+    w->failed = !ws_frame_begin(c->front);
     w->format->map(w, pairs + 1 + (id != ID_NONE));
     write_key_text(w, "op", op);
     if (id != ID_NONE)
@@ -65,7 +65,7 @@ void write_error(struct writer *w, broker_error error, const char *text, uint32_
         write_key_u64(w, "retry_ms", retry_ms);
 }
 
-void answer_error(struct ws *c, uint64_t id, broker_error error, const char *text, uint32_t retry_ms)
+void ws_answer_error(struct ws *c, uint64_t id, broker_error error, const char *text, uint32_t retry_ms)
 {
     struct writer w;
     answer_begin(c, &w, "error", id, error_pairs(retry_ms));
@@ -103,7 +103,7 @@ static void answer_one(struct ws *c, const struct completion *done, uint64_t id)
     const struct publish_result *r = done->u.publish.results;
     struct writer w;
     if (r->error) {
-        answer_error(c, id, r->error, NULL, r->retry_ms);
+        ws_answer_error(c, id, r->error, NULL, r->retry_ms);
         return;
     }
     if (id == ID_NONE)
@@ -126,7 +126,7 @@ static void answer_publish(struct ws *c, const struct completion *done, uint64_t
     for (size_t i = 0; i < ranges; i++) {
         count += r[i].count;
         if (id == ID_NONE && r[i].error) { /* it wants to hear of errors alone: of the first */
-            answer_error(c, id, r[i].error, NULL, r[i].retry_ms);
+            ws_answer_error(c, id, r[i].error, NULL, r[i].retry_ms);
             return;
         }
     }
@@ -272,7 +272,7 @@ static void answer(struct ws *c, const struct completion *done)
 {
     uint64_t id = token_id(done->token);
     if (done->error)
-        answer_error(c, id, done->error, done->text, done->retry_ms);
+        ws_answer_error(c, id, done->error, done->text, done->retry_ms);
     else if (done->type == COMMAND_PUBLISH)
         answer_publish(c, done, id);
     else if (id == ID_NONE)

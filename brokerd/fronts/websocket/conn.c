@@ -8,8 +8,8 @@
 #include "websocket_internal.h"
 
 enum {
-    COMPRESS_FROM = 256,      /* bytes of a message that are worth it */
-    ANSWERS_BYTES = 64 << 20, /* of a large answer or delivery, on top of what is unsent already: see ws_begin */
+    COMPRESS_FROM = 256,        /* bytes of a message that are worth it */
+    ANSWERS_BYTES = 64 << 20,   /* of a large answer or delivery, on top of what is unsent already: see ws_begin */
     SLOW_BYTES_A_SECOND = 1024, /* of a message that has begun, at least */
 };
 
@@ -46,7 +46,7 @@ bool ws_may_send(struct ws *c)
     return c->state == WS_OPEN;
 }
 
-bool frame_begin(struct websocket *w)
+bool ws_frame_begin(struct websocket *w)
 {
     static const uint8_t head[FRAME_HEAD_MAX];
     buf_clear(&w->answer);
@@ -154,15 +154,15 @@ static void ws_closed_by_peer(struct ws *c, const struct frame_in *in)
 static void ws_take(struct ws *c, const struct frame_in *in)
 {
     switch (in->event) {
-    case FRAME_MORE:
-    case FRAME_PONG: break;
-    case FRAME_BROKEN: ws_fail(c, in->code, "%s", in->why); break;
-    case FRAME_CLOSE: ws_closed_by_peer(c, in); break;
-    case FRAME_PING:
+    case EVENT_MORE:
+    case EVENT_PONG: break;
+    case EVENT_BROKEN: ws_fail(c, in->code, "%s", in->why); break;
+    case EVENT_CLOSE: ws_closed_by_peer(c, in); break;
+    case EVENT_PING:
         if (c->state == WS_OPEN)
             ws_write(c, OPCODE_PONG, in->bytes, in->len);
         break;
-    case FRAME_MESSAGE:
+    case EVENT_MESSAGE:
         if (c->state != WS_OPEN)
             break;
         if (in->opcode != c->format->opcode)
@@ -222,8 +222,7 @@ static void ws_drained(void *owner)
         return;
     if (c->held) {
         c->held = false;
-        client_submit(c->front->clients, &c->client, net_now(c->front->net),
-                      &(struct command){.type = COMMAND_UNHOLD});
+        client_submit(c->front->clients, &c->client, net_now(c->front->net), &(struct command){.type = COMMAND_UNHOLD});
     }
     positions_go_on(c);
 }
@@ -355,8 +354,8 @@ static void ws_stalled(void *owner)
 static void ws_ended(void *owner, enum net_close_reason reason)
 {
     if (reason == NET_CLOSE_OVERFLOW || reason == NET_CLOSE_MEMORY)
-        log_warning("a WebSocket was closed: %s", reason == NET_CLOSE_MEMORY ? "no memory for it"
-                                                                              : "it takes too little of what it asked for");
+        log_warning("a WebSocket was closed: %s",
+                    reason == NET_CLOSE_MEMORY ? "no memory for it" : "it takes too little of what it asked for");
     ws_free(owner);
 }
 

@@ -43,8 +43,8 @@ static size_t make_room(struct buf *out, size_t max)
     return want > 0 && buf_reserve(out, want) ? want : 0;
 }
 
-/* One call of inflate. `more`: it has to be called again. */
-static enum inflated inflate_step(struct deflater *d, struct buf *out, size_t max, bool *more)
+/* One call of inflate. `more`: it has to be called again; `whole`: a block has just ended. */
+static enum inflated inflate_step(struct deflater *d, struct buf *out, size_t max, bool *more, bool *whole)
 {
     uint8_t beyond;
     size_t room = out->len < max ? make_room(out, max) : 0;
@@ -61,8 +61,11 @@ static enum inflated inflate_step(struct deflater *d, struct buf *out, size_t ma
         return INFLATED_TOO_BIG;
     out->len += got;
     *more = d->in.avail_in > 0 || d->in.avail_out == 0;
+    if (status != Z_BUF_ERROR)
+        *whole = d->in.data_type & 128;
     if (status == Z_STREAM_END) { /* a final block; what follows begins anew (RFC 7692 7.2.3.4) */
         *more = d->in.avail_in > 0;
+        *whole = true;
         return inflateReset(&d->in) == Z_OK ? INFLATED : INFLATED_CORRUPT;
     }
     if (status == Z_BUF_ERROR) { /* no progress: there was no more in it */
@@ -76,7 +79,7 @@ enum inflated deflater_inflate(struct deflater *d, struct buf *in, struct buf *o
 {
     static const uint8_t tail[] = {0x00, 0x00, 0xff, 0xff};
     enum inflated result = INFLATED;
-    bool more = true;
+    bool more = true, whole = false;
     if (!d->in_ready && inflateInit2(&d->in, WINDOW_BITS) != Z_OK)
         return INFLATED_NO_MEMORY;
     d->in_ready = true;
@@ -87,9 +90,9 @@ enum inflated deflater_inflate(struct deflater *d, struct buf *in, struct buf *o
     d->in.next_in = in->bytes;
     d->in.avail_in = (uInt)in->len;
     while (more && result == INFLATED)
-        result = inflate_step(d, out, max, &more);
+        result = inflate_step(d, out, max, &more, &whole);
     /* It ends where a block ends, or it was cut short. */
-    return result == INFLATED && !(d->in.data_type & 128) ? INFLATED_CORRUPT : result;
+    return result == INFLATED && !whole ? INFLATED_CORRUPT : result;
 }
 
 bool deflater_deflate(struct deflater *d, const void *bytes, size_t len, struct buf *out)

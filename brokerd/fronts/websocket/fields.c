@@ -7,7 +7,7 @@
 
 enum { WORD_MAX = 40 }; /* longest word that is compared with what is known */
 
-const char *shown(const char *bytes, size_t len, char out[48])
+const char *ws_shown(const char *bytes, size_t len, char out[48])
 {
     size_t n = len < 40 ? len : 40;
     for (size_t i = 0; i < n; i++)
@@ -57,7 +57,8 @@ const char *nearest_word(const char *written, size_t len, const char *const *wor
 bool object_is(const msgpack_object *o, const char *word)
 {
     size_t len = strlen(word);
-    return o->type == MSGPACK_OBJECT_STR && o->via.str.size == len && (len == 0 || memcmp(o->via.str.ptr, word, len) == 0);
+    return o->type == MSGPACK_OBJECT_STR && o->via.str.size == len &&
+           (len == 0 || memcmp(o->via.str.ptr, word, len) == 0);
 }
 
 const msgpack_object *field_find(const msgpack_object *map, const char *key)
@@ -78,9 +79,11 @@ bool field_u64(const msgpack_object *map, const char *key, uint64_t max, uint64_
         return true;
     }
     if (o->type == MSGPACK_OBJECT_POSITIVE_INTEGER)
-        snprintf(text, TEXT_BYTES, "\"%s\" is %" PRIu64 "; give a whole number from 0 to %" PRIu64, key, o->via.u64, max);
+        snprintf(text, TEXT_BYTES, "\"%s\" is %" PRIu64 "; give a whole number from 0 to %" PRIu64, key, o->via.u64,
+                 max);
     else if (o->type == MSGPACK_OBJECT_NEGATIVE_INTEGER)
-        snprintf(text, TEXT_BYTES, "\"%s\" is %" PRId64 "; give a whole number from 0 to %" PRIu64, key, o->via.i64, max);
+        snprintf(text, TEXT_BYTES, "\"%s\" is %" PRId64 "; give a whole number from 0 to %" PRIu64, key, o->via.i64,
+                 max);
     else
         snprintf(text, TEXT_BYTES, "\"%s\" is not a whole number; give one from 0 to %" PRIu64, key, max);
     return false;
@@ -144,7 +147,7 @@ bool field_word(const msgpack_object *map, const char *key, const char *const *w
         }
     bool is_text = o->type == MSGPACK_OBJECT_STR;
     size_t at = (size_t)snprintf(text, TEXT_BYTES, "\"%s\" is %s%s%s; give one of", key, is_text ? "\"" : "",
-                                 is_text ? shown(o->via.str.ptr, o->via.str.size, written) : "no string",
+                                 is_text ? ws_shown(o->via.str.ptr, o->via.str.size, written) : "no string",
                                  is_text ? "\"" : "");
     list(text, at, words);
     return false;
@@ -173,9 +176,9 @@ bool fields_known(const msgpack_object *map, const char *const *keys, enum contr
             (kind != CONTROL_KINDS && control_knows(kind, len ? bytes : "", len)))
             continue;
         const char *near = nearest_word(bytes, len, keys);
-        size_t at = (size_t)snprintf(text, TEXT_BYTES, "it has no key \"%s\"%s%s%s; known are",
-                                     shown(bytes, len, written), near ? "; did you mean \"" : "", near ? near : "",
-                                     near ? "\"?" : "");
+        size_t at =
+            (size_t)snprintf(text, TEXT_BYTES, "it has no key \"%s\"%s%s%s; known are", ws_shown(bytes, len, written),
+                             near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
         list(text, at, keys);
         return false;
     }

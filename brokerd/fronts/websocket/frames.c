@@ -130,7 +130,7 @@ void frame_state_release(struct frames *f, struct frame_state *s)
 
 static bool broken(struct frame_in *in, uint16_t code, const char *why)
 {
-    *in = (struct frame_in){.event = FRAME_BROKEN, .code = code, .why = why};
+    *in = (struct frame_in){.event = EVENT_BROKEN, .code = code, .why = why};
     return false;
 }
 
@@ -175,8 +175,7 @@ static bool begin_frame(struct frames *f, struct frame_state *s, const struct ws
     switch (io->opcode) {
     case OPCODE_CLOSE:
     case OPCODE_PING:
-    case OPCODE_PONG:
-        return io->rsv == 0 || broken(in, CLOSE_PROTOCOL, "a reserved bit is set in a control frame");
+    case OPCODE_PONG: return io->rsv == 0 || broken(in, CLOSE_PROTOCOL, "a reserved bit is set in a control frame");
     case OPCODE_CONTINUATION:
     case OPCODE_TEXT:
     case OPCODE_BINARY: break;
@@ -215,9 +214,8 @@ static bool take_piece(struct frames *f, struct frame_state *s, const struct wsl
 static void end_control(struct frames *f, const struct frame_reader *r, struct frame_in *in)
 {
     memcpy(f->control, r->control, r->control_len);
-    *in = (struct frame_in){.event = r->opcode == OPCODE_PING ? FRAME_PING : FRAME_PONG,
-                            .bytes = f->control,
-                            .len = r->control_len};
+    *in = (struct frame_in){
+        .event = r->opcode == OPCODE_PING ? EVENT_PING : EVENT_PONG, .bytes = f->control, .len = r->control_len};
     if (r->opcode != OPCODE_CLOSE)
         return;
     struct utf8 utf8 = {0};
@@ -230,7 +228,7 @@ static void end_control(struct frames *f, const struct frame_reader *r, struct f
     else if (!utf8_take(&utf8, f->control + 2, reason) || !utf8_is_whole(&utf8))
         broken(in, CLOSE_NOT_TEXT, "a close frame's reason is not UTF-8");
     else
-        *in = (struct frame_in){.event = FRAME_CLOSE, .bytes = f->control + 2, .len = reason, .code = code};
+        *in = (struct frame_in){.event = EVENT_CLOSE, .bytes = f->control + 2, .len = reason, .code = code};
 }
 
 static bool inflate_message(struct frames *f, struct frame_in *in)
@@ -251,7 +249,7 @@ static bool inflate_message(struct frames *f, struct frame_in *in)
 static void end_message(struct frames *f, struct frame_state *s, struct frame_in *in)
 {
     bool compressed = s->compressed, text = s->opcode == OPCODE_TEXT;
-    *in = (struct frame_in){.event = FRAME_MESSAGE, .opcode = s->opcode};
+    *in = (struct frame_in){.event = EVENT_MESSAGE, .opcode = s->opcode};
     s->opcode = 0;
     if (s->partial.cap) {
         buf_release(&f->message);
@@ -312,8 +310,9 @@ static bool take_frame(struct frames *f, struct frame_state *s, struct frame_in 
         if (n == WSLAY_ERR_WANT_READ)
             return false;
         if (n < 0)
-            return broken(in, CLOSE_PROTOCOL,
-                          "a control frame is fragmented or longer than 125 bytes, or a length is not in its shortest form");
+            return broken(
+                in, CLOSE_PROTOCOL,
+                "a control frame is fragmented or longer than 125 bytes, or a length is not in its shortest form");
         if (!r->begun && !begin_frame(f, s, &io, in))
             return false;
         r->left -= (uint64_t)n;
@@ -334,8 +333,8 @@ size_t frames_take(struct frames *f, struct frame_state *s, const uint8_t *bytes
     size_t rest = len;
     trim(&f->message);
     trim(&f->inflated);
-    *in = (struct frame_in){.event = FRAME_MORE};
-    while (rest > 0 && in->event == FRAME_MORE) {
+    *in = (struct frame_in){.event = EVENT_MORE};
+    while (rest > 0 && in->event == EVENT_MORE) {
         if (!s->reader && !(s->reader = reader_get(f))) {
             broken(in, CLOSE_TRY_LATER, "there is no memory for a frame; try again later");
             break;
@@ -356,7 +355,7 @@ size_t frames_take(struct frames *f, struct frame_state *s, const uint8_t *bytes
         r->given = 0;
         reader_put(f, r);
     }
-    if (in->event != FRAME_BROKEN && s->partial.cap)
+    if (in->event != EVENT_BROKEN && s->partial.cap)
         keep_partial(f, s, in);
     return len - rest;
 }

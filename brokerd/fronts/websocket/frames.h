@@ -32,10 +32,10 @@ enum { FRAME_HEAD_MAX = 10, CONTROL_MAX = 125 };
 
 struct frame_reader;
 
-struct frames { /* of the front */
-    size_t max_message_bytes;  /* inflated */
-    size_t max_partial_bytes;  /* of incomplete messages, all connections together */
-    size_t partial_bytes;      /* now */
+struct frames {                 /* of the front */
+    size_t max_message_bytes;   /* inflated */
+    size_t max_partial_bytes;   /* of incomplete messages, all connections together */
+    size_t partial_bytes;       /* now */
     struct frame_reader *spare; /* at no frame */
     unsigned spare_count;
     struct buf message;  /* the one that was last taken */
@@ -44,7 +44,7 @@ struct frames { /* of the front */
     struct deflater *deflater;
 };
 
-struct frame_state { /* of a connection, zeroed at first */
+struct frame_state {             /* of a connection, zeroed at first */
     struct frame_reader *reader; /* in the midst of a frame; NULL: between two */
     struct buf partial;          /* of an incomplete message */
     size_t charged;              /* of it, in frames.partial_bytes */
@@ -54,22 +54,22 @@ struct frame_state { /* of a connection, zeroed at first */
     bool deflate;    /* permessage-deflate was agreed upon */
 };
 
-enum frame_event { FRAME_MORE, FRAME_MESSAGE, FRAME_PING, FRAME_PONG, FRAME_CLOSE, FRAME_BROKEN };
+enum frame_event { EVENT_MORE, EVENT_MESSAGE, EVENT_PING, EVENT_PONG, EVENT_CLOSE, EVENT_BROKEN };
 
 struct frame_in {
     enum frame_event event;
-    uint8_t opcode;   /* of a message: text (which is UTF-8) or binary */
-    uint8_t *bytes;   /* of a message, ping, pong, or a close's reason (UTF-8): until the next is taken */
+    uint8_t opcode; /* of a message: text (which is UTF-8) or binary */
+    uint8_t *bytes; /* of a message, ping, pong, or a close's reason (UTF-8): until the next is taken */
     size_t len;
-    uint16_t code;    /* of a close: CLOSE_NO_STATUS if it names none; broken: what to close with */
-    const char *why;  /* broken: what is wrong */
+    uint16_t code;   /* of a close: CLOSE_NO_STATUS if it names none; broken: what to close with */
+    const char *why; /* broken: what is wrong */
 };
 
 bool frames_init(struct frames *f, size_t max_message_bytes, size_t max_partial_bytes); /* false: no memory */
 void frames_release(struct frames *f);
 void frame_state_release(struct frames *f, struct frame_state *s);
-/* Take bytes up to the end of one event and no further; FRAME_MORE: all of them, and it is not there yet. Returns how many.
-   After FRAME_BROKEN the connection is over. */
+/* Take bytes up to the end of one event and no further; EVENT_MORE: all of them, and it is not there yet. Returns how many.
+   After EVENT_BROKEN the connection is over. */
 size_t frames_take(struct frames *f, struct frame_state *s, const uint8_t *bytes, size_t len, struct frame_in *in);
 
 /* The head of an unmasked, whole frame of `len` bytes; `first` is its first byte but for FIN. Returns the head's length. */

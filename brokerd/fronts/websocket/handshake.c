@@ -46,8 +46,8 @@ static bool next_element(struct http_text *rest, char separator, struct http_tex
 }
 
 /* Every element of every field of that name; fn returns false to stop. */
-static void each_element(const struct http_request *r, const char *name, bool (*fn)(void *arg, struct http_text element),
-                         void *arg)
+static void each_element(const struct http_request *r, const char *name,
+                         bool (*fn)(void *arg, struct http_text element), void *arg)
 {
     for (size_t i = 0; i < r->field_count; i++) {
         struct http_text rest = r->fields[i].value, element;

@@ -8,10 +8,10 @@ enum { ACCEPT_BYTES = 28 };
 
 struct handshake {
     const struct format *format;
-    bool named;       /* the client offered subprotocols: ours is named in the answer */
-    bool deflate;     /* permessage-deflate is agreed upon */
-    bool compresses;  /* and we may use it: the client's window is as large as ours */
-    char window[3];   /* server_max_window_bits to name in the answer; "": none */
+    bool named;      /* the client offered subprotocols: ours is named in the answer */
+    bool deflate;    /* permessage-deflate is agreed upon */
+    bool compresses; /* and we may use it: the client's window is as large as ours */
+    char window[3];  /* server_max_window_bits to name in the answer; "": none */
     char accept[ACCEPT_BYTES + 1];
 };
 

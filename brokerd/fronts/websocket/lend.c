@@ -3,10 +3,10 @@
 #include <stdlib.h>
 
 enum {
-    SLOTS = 1024,            /* a later frame takes the slot of an earlier one */
-    CHUNK_BYTES = 64 << 10,  /* of the memory that is lent */
-    CHUNKS_KEPT = 16,        /* from one turn to the next */
-    TURN_BYTES = 8 << 20,    /* lent in one turn at most */
+    SLOTS = 1024,           /* a later frame takes the slot of an earlier one */
+    CHUNK_BYTES = 64 << 10, /* of the memory that is lent */
+    CHUNKS_KEPT = 16,       /* from one turn to the next */
+    TURN_BYTES = 8 << 20,   /* lent in one turn at most */
 };
 
 struct lent_chunk {

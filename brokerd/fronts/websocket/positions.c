@@ -118,7 +118,7 @@ static bool send_message(struct sub *s, uint32_t queue_id, const struct stored_m
     if (frame)
         return net_conn_write_borrowed(c->net, frame, len);
     struct form_message form = {.record = m->record, .seq = m->seq};
-    if (!frame_begin(w) || !c->format->delivery(&w->answer, s->number, &form)) {
+    if (!ws_frame_begin(w) || !c->format->delivery(&w->answer, s->number, &form)) {
         ws_drop(c, "there is no memory for a message");
         return false;
     }
@@ -188,7 +188,7 @@ static void read_complete(struct client *client, const struct completion *done)
         if (begun)
             send_ended(c, number, done->error, done->text);
         else if (c->state == WS_OPEN)
-            answer_error(c, id, done->error, done->text, done->retry_ms);
+            ws_answer_error(c, id, done->error, done->text, done->retry_ms);
         return;
     }
     if (c->state != WS_OPEN)
@@ -283,15 +283,16 @@ static broker_error begin(struct request *r, uint32_t number, const struct contr
 
 broker_error position_subscribe(struct request *r, uint32_t number)
 {
-    static const char *const keys[] = {"sub", "queue", "from", "from_time_ms", "filter", "credit", "credit_bytes", NULL};
+    static const char *const keys[] = {"sub",    "queue",  "from",         "from_time_ms",
+                                       "filter", "credit", "credit_bytes", NULL};
     uint32_t max = r->c->front->options.max_subscriptions;
     struct command first = {0};
     struct control_request control;
     if (!fields_known(r->map, keys, CONTROL_KINDS, r->text) || !start_get(r, &first))
         return BROKER_INVALID_ARGUMENT;
     if (r->c->sub_count >= (max ? max : SUBSCRIPTIONS_DEFAULT))
-        return refuse(r, BROKER_LIMIT_REACHED, "this connection has %u subscriptions, as many as limits.subscriptions allows",
-                      r->c->sub_count);
+        return refuse(r, BROKER_LIMIT_REACHED,
+                      "this connection has %u subscriptions, as many as limits.subscriptions allows", r->c->sub_count);
     broker_error error = read_args(r, &control);
     if (!error)
         error = begin(r, number, &control, &first);

@@ -14,7 +14,7 @@ static broker_error no_such_name(struct request *r, const msgpack_object *name)
                       name ? "no string" : "missing");
     const char *near = nearest_word(name->via.str.ptr, name->via.str.size, words);
     return refuse(r, BROKER_UNKNOWN_COMMAND, "unknown request \"%s\"%s%s%s; docs/WEBSOCKET.md lists them",
-                  shown(name->via.str.ptr, name->via.str.size, written), near ? "; did you mean \"" : "",
+                  ws_shown(name->via.str.ptr, name->via.str.size, written), near ? "; did you mean \"" : "",
                   near ? near : "", near ? "\"?" : "");
 }
 

@@ -55,7 +55,7 @@ static broker_error op_ping(struct request *r)
 static const struct op {
     const char *name;
     op_fn *take;
-    const char *keys[OP_KEYS];         /* beside "op" and "id"; NULL ends them. None: it looks itself */
+    const char *keys[OP_KEYS]; /* beside "op" and "id"; NULL ends them. None: it looks itself */
 } OPS[] = {
     {"publish", op_publish, {"queue", "topic", "message", "messages", "sync", "unroutable"}},
     {"subscribe", op_subscribe, {NULL}},
@@ -84,8 +84,8 @@ static broker_error no_such_op(struct request *r, const msgpack_object *op)
         return refuse(r, BROKER_INVALID_ARGUMENT, "\"op\" is %s; give one of %s", op ? "no string" : "missing", known);
     const char *near = nearest_word(op->via.str.ptr, op->via.str.size, words);
     return refuse(r, BROKER_UNKNOWN_COMMAND, "unknown op \"%s\"%s%s%s; known are %s",
-                  shown(op->via.str.ptr, op->via.str.size, written), near ? "; did you mean \"" : "", near ? near : "",
-                  near ? "\"?" : "", known);
+                  ws_shown(op->via.str.ptr, op->via.str.size, written), near ? "; did you mean \"" : "",
+                  near ? near : "", near ? "\"?" : "", known);
 }
 
 static broker_error dispatch(struct request *r)
@@ -118,7 +118,7 @@ void session_take(struct ws *c, const uint8_t *bytes, size_t len)
     struct request r = {.c = c, .id = ID_NONE, .map = &w->inbox.root};
     broker_error error = c->format->read(&w->inbox, bytes, len, r.text) ? dispatch(&r) : BROKER_MALFORMED;
     if (error)
-        answer_error(c, r.id, error, r.text, error == BROKER_NO_MEMORY ? RETRY_MS : 0);
+        ws_answer_error(c, r.id, error, r.text, error == BROKER_NO_MEMORY ? RETRY_MS : 0);
     trim(&w->records);
     trim(&w->ranges);
     trim(&w->parts);
@@ -151,7 +151,8 @@ static broker_error publish_records(struct request *r, const char *topic, bool *
 {
     const msgpack_object *message = field_find(r->map, "message"), *many = field_find(r->map, "messages");
     if (!message == !many)
-        return refuse(r, BROKER_INVALID_ARGUMENT, "give either \"message\", an object, or \"messages\", an array of them");
+        return refuse(r, BROKER_INVALID_ARGUMENT,
+                      "give either \"message\", an object, or \"messages\", an array of them");
     *one = message != NULL;
     if (message)
         return publish_record(r, message, topic);

@@ -41,7 +41,8 @@ static broker_error receipt_add(struct request *r, size_t first, const msgpack_o
         return BROKER_OK;
     }
     struct receipt_range range = {receipt, 1};
-    return buf_append(ranges, &range, sizeof(range)) ? BROKER_OK : refuse(r, BROKER_NO_MEMORY, "no memory for receipts");
+    return buf_append(ranges, &range, sizeof(range)) ? BROKER_OK
+                                                     : refuse(r, BROKER_NO_MEMORY, "no memory for receipts");
 }
 
 static broker_error receipts_add(struct request *r, const msgpack_object *list)
@@ -60,7 +61,8 @@ static broker_error receipts_of(struct request *r, const msgpack_object *map)
 {
     const msgpack_object *one = field_find(map, "receipt"), *many = field_find(map, "receipts");
     if (!one == !many)
-        return refuse(r, BROKER_INVALID_ARGUMENT, "give either \"receipt\" or \"receipts\", as they came with the messages");
+        return refuse(r, BROKER_INVALID_ARGUMENT,
+                      "give either \"receipt\" or \"receipts\", as they came with the messages");
     if (many && many->type != MSGPACK_OBJECT_ARRAY)
         return refuse(r, BROKER_INVALID_ARGUMENT, "\"receipts\" is no array");
     return receipts_add(r, one ? one : many);
@@ -113,7 +115,8 @@ static struct transact_part *part_add(struct request *r)
     struct buf *parts = &r->c->front->parts;
     struct transact_part *part = (struct transact_part *)(void *)buf_reserve(parts, sizeof(*part));
     if (parts->len / sizeof(*part) == PARTS_MAX) {
-        refuse(r, BROKER_TOO_LARGE, "more than %d parts; messages to one queue that follow each other are one", PARTS_MAX);
+        refuse(r, BROKER_TOO_LARGE, "more than %d parts; messages to one queue that follow each other are one",
+               PARTS_MAX);
         return NULL;
     }
     if (!part) {
@@ -218,8 +221,8 @@ static broker_error part_reject(struct request *r, const msgpack_object *item)
 }
 
 /* Each item of the array `key`. */
-static broker_error each_item(struct request *r, const char *key, broker_error (*fn)(struct request *r,
-                                                                                     const msgpack_object *item))
+static broker_error each_item(struct request *r, const char *key,
+                              broker_error (*fn)(struct request *r, const msgpack_object *item))
 {
     const msgpack_object *list = field_find(r->map, key);
     char why[TEXT_BYTES];
@@ -238,8 +241,8 @@ static broker_error each_item(struct request *r, const char *key, broker_error (
 }
 
 /* A list of receipts is one part. */
-static broker_error list_part(struct request *r, const char *key, broker_error (*fn)(struct request *r,
-                                                                                     const msgpack_object *item))
+static broker_error list_part(struct request *r, const char *key,
+                              broker_error (*fn)(struct request *r, const msgpack_object *item))
 {
     const msgpack_object *list = field_find(r->map, key);
     if (!list)

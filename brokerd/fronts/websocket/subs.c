@@ -107,8 +107,9 @@ static broker_error group_subscribe(struct request *r, uint32_t number)
         !field_u64(r->map, "credit_bytes", UINT64_MAX, &credit.u.credit.bytes, r->text))
         return BROKER_INVALID_ARGUMENT;
     if (!field_find(r->map, "credit"))
-        return refuse(r, BROKER_INVALID_ARGUMENT, "\"credit\" is missing: how many messages may come before the op "
-                                                  "\"credit\" allows more? To read without a group give \"from\"");
+        return refuse(r, BROKER_INVALID_ARGUMENT,
+                      "\"credit\" is missing: how many messages may come before the op "
+                      "\"credit\" allows more? To read without a group give \"from\"");
     broker_error error = control_parse_object(&control, CONTROL_SUBSCRIBE, r->map, text);
     struct sub *s = error ? NULL : sub_add(c, number, NULL);
     if (error)
@@ -154,7 +155,7 @@ broker_error op_unsubscribe(struct request *r)
         return refuse(r, BROKER_SUBSCRIPTION_NOT_FOUND, "there is no subscription %u", number);
     if (s->by_position) {
         if (!s->begun && s->subscribe_id != ID_NONE)
-            answer_error(c, s->subscribe_id, BROKER_CANCELLED, "it was ended before it began", 0);
+            ws_answer_error(c, s->subscribe_id, BROKER_CANCELLED, "it was ended before it began", 0);
         sub_remove(s);
         answer_ok(c, r->id);
         return BROKER_OK;
@@ -200,7 +201,7 @@ void sub_answered(struct ws *c, const struct completion *done)
     if (c->state != WS_OPEN)
         return;
     if (done->error)
-        answer_error(c, id, done->error, done->text, done->retry_ms);
+        ws_answer_error(c, id, done->error, done->text, done->retry_ms);
     else
         answer_ok(c, id);
 }
@@ -235,7 +236,7 @@ bool sub_deliver(struct client *client, const struct delivery *d)
                                  .receipt = d->first_receipt ? d->first_receipt + i : 0,
                                  .attempt = d->attempts[i]};
         size_t len;
-        if (!frame_begin(c->front) || !c->format->delivery(&c->front->answer, d->token.stream, &m)) {
+        if (!ws_frame_begin(c->front) || !c->format->delivery(&c->front->answer, d->token.stream, &m)) {
             ws_drop(c, "there is no memory for a message");
             return true;
         }

@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct utf8 {           /* zeroed at first */
-    uint8_t left;       /* bytes of a code point that are still to come */
+struct utf8 {            /* zeroed at first */
+    uint8_t left;        /* bytes of a code point that are still to come */
     uint8_t least, most; /* between which the next of them lies */
 };
 

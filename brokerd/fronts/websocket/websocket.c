@@ -90,8 +90,8 @@ static const struct http_route ROUTES[] = {{HTTP_GET, "/v1/ws", upgrade, 0}};
 
 static bool parts_init(struct websocket *w)
 {
-    uint64_t partial = w->options.partial_bytes ? w->options.partial_bytes
-                                                : PARTIAL_MESSAGES * (uint64_t)w->options.max_message_bytes;
+    uint64_t partial =
+        w->options.partial_bytes ? w->options.partial_bytes : PARTIAL_MESSAGES * (uint64_t)w->options.max_message_bytes;
     if (partial < PARTIAL_BYTES_MIN && !w->options.partial_bytes)
         partial = PARTIAL_BYTES_MIN;
     bool frames = frames_init(&w->frames, w->options.max_message_bytes, partial);

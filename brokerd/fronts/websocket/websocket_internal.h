@@ -90,7 +90,7 @@ bool object_is(const msgpack_object *text, const char *word);
 /* The word that is likest to what was written, NULL if none is. */
 const char *nearest_word(const char *written, size_t len, const char *const *words);
 /* What a client wrote, fit for a sentence. */
-const char *shown(const char *bytes, size_t len, char out[48]);
+const char *ws_shown(const char *bytes, size_t len, char out[48]);
 
 /* ---- connections: conn.c ---------------------------------------------------------------------------------------------------- */
 
@@ -144,7 +144,8 @@ struct websocket {
 
 /* Begin: what http_take_over wants. */
 extern const struct http_conn_ops ws_conn_ops;
-struct ws *ws_new(struct websocket *w, const struct format *format, bool deflate, bool compresses); /* NULL: no memory */
+struct ws *ws_new(struct websocket *w, const struct format *format, bool deflate,
+                  bool compresses); /* NULL: no memory */
 void ws_begin(struct ws *c, struct net_conn *net);
 void ws_free(struct ws *c);
 /* Fail the connection (RFC 6455 7.1.7): a close frame with this code, and the end. Logged. */
@@ -156,9 +157,9 @@ void ws_close(struct ws *c, uint16_t code, const char *reason);
 void ws_drop(struct ws *c, const char *why);
 /* Is it open, and has it taken enough of what it was sent? */
 bool ws_may_send(struct ws *c);
-/* A data frame: frame_begin, append the payload to w->answer, frame_end: head and payload, which stay until the next begins.
+/* A data frame: ws_frame_begin, append the payload to w->answer, frame_end: head and payload, which stay until the next begins.
    frame_trim: after it was sent. */
-bool frame_begin(struct websocket *w); /* false: no memory */
+bool ws_frame_begin(struct websocket *w); /* false: no memory */
 const uint8_t *frame_end(struct ws *c, size_t *len);
 void frame_trim(struct websocket *w);
 void ws_send_goaway(struct ws *c);
@@ -179,7 +180,8 @@ struct request {
 };
 /* Each takes one op. false: refuse with `error` and r->text. */
 typedef broker_error op_fn(struct request *r);
-op_fn op_publish, op_subscribe, op_unsubscribe, op_credit, op_ack, op_nack, op_reject, op_extend, op_request, op_transact;
+op_fn op_publish, op_subscribe, op_unsubscribe, op_credit, op_ack, op_nack, op_reject, op_extend, op_request,
+    op_transact;
 
 void session_take(struct ws *c, const uint8_t *bytes, size_t len); /* one message of the client */
 
@@ -198,13 +200,14 @@ void request_submit(struct request *r, unsigned form, struct command *command);
 bool publish_options(struct request *r, broker_sync *sync, bool *unroutable_ok);
 /* One message's record behind those in w->records; topic NULL: to a queue. */
 broker_error publish_record(struct request *r, const msgpack_object *message, const char *topic);
-broker_error refuse(struct request *r, broker_error error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+broker_error refuse(struct request *r, broker_error error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* answers.c: {"op":…, "id":… unless there is none, and `pairs` more}. */
 void answer_begin(struct ws *c, struct writer *w, const char *op, uint64_t id, uint32_t pairs);
 void answer_send(struct ws *c, struct writer *w); /* closes the map */
 void answer_ok(struct ws *c, uint64_t id);        /* no id: nothing */
-void answer_error(struct ws *c, uint64_t id, broker_error error, const char *text, uint32_t retry_ms);
+void ws_answer_error(struct ws *c, uint64_t id, broker_error error, const char *text, uint32_t retry_ms);
 void write_error(struct writer *w, broker_error error, const char *text, uint32_t retry_ms);
 uint32_t error_pairs(uint32_t retry_ms); /* that it writes */
 void answer_complete(struct client *client, const struct completion *done);
@@ -221,8 +224,8 @@ struct sub {
     uint64_t credit_bytes; /* the same */
     broker_filter *filter; /* by position, owned; NULL: everything */
     uint32_t number;
-    bool begun;     /* by position: its first read was answered */
-    bool wants;     /* by position: to read on, when there is room or credit */
+    bool begun; /* by position: its first read was answered */
+    bool wants; /* by position: to read on, when there is room or credit */
     bool by_position;
     uint8_t queue_len;
     char queue[]; /* by position */

@@ -58,6 +58,7 @@ extern size_t got_len;
 void dial(void);
 void turn(bool wait); /* of the loop; what came is appended to `got` */
 void turns(int n);
+void turn_unread(void); /* one that waits, with nothing received */
 void put(const char *text);
 void put_bytes(const void *bytes, size_t n);
 /* The first response in `got` is complete and taken off it: its status; body and head at these until the next call. */
@@ -66,7 +67,8 @@ extern char head[65536], *body;
 extern size_t body_len;
 bool has_field(const char *line); /* of the last response's head, e.g. "Connection: close" */
 void expect(int status, const char *the_body);
-void expect_end(void); /* the broker closes, and nothing else comes */
+void expect_end(void);           /* the broker closes, and nothing else comes */
+void expect_end_of_socket(void); /* the same, with other connections still there */
 void expect_silence(void);
 void request_head(const char *text); /* put, for one that is answered without a body: HEAD */
 
