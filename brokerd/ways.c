@@ -12,6 +12,7 @@
 #include "rest.h"
 #include "service.h"
 #include "sse.h"
+#include "websocket.h"
 
 enum {
     LISTED_BYTES = 1 << 20, /* of messages in one answer of HTTP */
@@ -28,6 +29,7 @@ struct ways {
     struct http *http;
     struct rest *rest;
     struct sse *sse;
+    struct websocket *websocket;
     struct metrics *metrics;
     struct console *console; /* NULL: http.page = no */
     uint64_t epoch;
@@ -41,6 +43,7 @@ void ways_now(struct ways *w, struct metrics_now *out)
     w->host.now(w->host.arg, out);
     out->connections[WAY_TCP] = front_tcp_connections(w->tcp);
     out->connections[WAY_SSE] = sse_streams(w->sse);
+    out->connections[WAY_WEBSOCKET] = websocket_connections(w->websocket);
     out->connections[WAY_HTTP] =
         http_connections(w->http) - out->connections[WAY_SSE] - out->connections[WAY_WEBSOCKET];
     out->broker.connections = ways_connections(w);
@@ -138,6 +141,19 @@ static struct sse *sse_make(struct ways *w)
     return sse_new(&options, w->http, w->host.clients, tell_epoch, w);
 }
 
+static struct websocket *websocket_make(struct ways *w)
+{
+    const struct conf *c = w->conf;
+    struct websocket_options options = {
+        .max_message_bytes = (uint32_t)c->websocket.max_message_bytes,
+        .ping_ms = (uint32_t)c->websocket.ping_ms,
+        .close_ms = (uint32_t)c->websocket.close_ms,
+        .output_bytes = c->http.output_bytes,
+        .deflate = c->websocket.deflate,
+    };
+    return websocket_new(&options, w->http, w->host.clients);
+}
+
 static void tell_now(void *arg, struct metrics_now *out)
 {
     ways_now(arg, out);
@@ -160,7 +176,8 @@ struct ways *ways_new(const struct conf *conf, const struct ways_host *host)
     w->conf = conf;
     w->host = *host;
     bool made = (w->tcp = tcp_new(w)) && (w->http = web_new(w)) && (w->rest = rest_make(w)) && (w->sse = sse_make(w)) &&
-                (w->metrics = metrics_make(w)) && (!conf->http.page || (w->console = console_new(w->http)));
+                (w->websocket = websocket_make(w)) && (w->metrics = metrics_make(w)) &&
+                (!conf->http.page || (w->console = console_new(w->http)));
     if (!made) {
         ways_free(w);
         return NULL;
@@ -179,6 +196,7 @@ void ways_free(struct ways *w)
         return;
     console_free(w->console);
     metrics_free(w->metrics);
+    websocket_free(w->websocket);
     sse_free(w->sse);
     rest_free(w->rest);
     http_free(w->http);

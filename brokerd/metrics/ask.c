@@ -11,13 +11,13 @@ struct question {
     struct walk walk;
     struct http_exchange *x;
     struct buf out;
-    struct text text;
+    struct report text;
     char queue[256];
 };
 
 static void question_free(struct question *q)
 {
-    walk_stop(&q->walk);
+    metrics_walk_stop(&q->walk);
     buf_release(&q->out);
     free(q);
 }
@@ -40,11 +40,11 @@ static void page(struct walk *w, const broker_queue_info *queues, size_t count)
     struct now now = net_now(w->m->net);
     for (size_t i = 0; i < count; i++) {
         struct line l = {0};
-        line_fill(&l, &queues[i], now);
+        board_line_fill(&l, &queues[i], now);
         rates_look(w->m->rates, &queues[i], now, &l);
         if (q->out.bytes[q->out.len - 1] != '[')
-            text_put(&q->text, ",");
-        line_json(&q->text, queues[i].name, &l);
+            report_put(&q->text, ",");
+        board_line_json(&q->text, queues[i].name, &l);
     }
 }
 
@@ -71,27 +71,27 @@ static bool put_maps(struct buf *out, const struct completion *done)
     return good;
 }
 
-bool description_json(struct metrics *m, struct buf *out, const struct completion *done)
+bool metrics_description_json(struct metrics *m, struct buf *out, const struct completion *done)
 {
-    struct text t = {.to = out};
+    struct report t = {.to = out};
     struct line l = {0};
     struct now now = net_now(m->net);
     const broker_queue_info *q = done->u.describe.queue;
     if (!put_maps(out, done) || out->bytes[out->len - 1] != '}')
         return false;
     out->len--; /* the brace: one member more */
-    line_fill(&l, q, now);
+    board_line_fill(&l, q, now);
     rates_look(m->rates, q, now, &l);
-    text_key(&t, "figures");
-    line_json(&t, q->name, &l);
-    text_put(&t, "}");
+    report_key(&t, "figures");
+    board_line_json(&t, q->name, &l);
+    report_put(&t, "}");
     return !t.failed;
 }
 
 static void described(struct walk *w, const struct completion *done)
 {
     struct question *q = question_of(w);
-    q->text.failed |= !description_json(w->m, &q->out, done);
+    q->text.failed |= !metrics_description_json(w->m, &q->out, done);
 }
 
 static void over(struct walk *w, bool more, broker_error error, const char *text, uint32_t retry_ms)
@@ -99,17 +99,17 @@ static void over(struct walk *w, bool more, broker_error error, const char *text
     struct question *q = question_of(w);
     struct http_exchange *x = q->x;
     if (!error && w->queue.len == 0) {
-        text_put(&q->text, "]");
-        text_bool(&q->text, "more", more);
-        text_put(&q->text, "}");
+        report_put(&q->text, "]");
+        report_bool(&q->text, "more", more);
+        report_put(&q->text, "}");
     }
-    text_put(&q->text, "\n");
+    report_put(&q->text, "\n");
     if (error)
         http_refuse(x, error, text, retry_ms);
     else if (q->text.failed)
         http_refuse(x, BROKER_NO_MEMORY, "no memory for the answer; try again", 1000);
     else
-        respond_text(x, 200, "application/json", q->out.bytes, q->out.len);
+        metrics_respond(x, 200, "application/json", q->out.bytes, q->out.len);
     question_free(q);
 }
 
@@ -138,21 +138,22 @@ static void question_begun(struct question *q, bool good)
     question_free(q);
 }
 
-void get_queues_stats(void *arg, struct http_exchange *x, const struct http_request *r)
+void metrics_get_queues_stats(void *arg, struct http_exchange *x, const struct http_request *r)
 {
     struct metrics *m = arg;
     char prefix[256], after[256];
     uint32_t limit;
-    if (!take_name(x, r, "prefix", prefix) || !take_name(x, r, "after", after) || !take_limit(m, x, r, &limit))
+    if (!metrics_take_name(x, r, "prefix", prefix) || !metrics_take_name(x, r, "after", after) ||
+        !metrics_take_limit(m, x, r, &limit))
         return;
     struct question *q = question_new(x);
     if (!q)
         return;
-    text_put(&q->text, "{\"queues\":[");
-    question_begun(q, !q->text.failed && walk_list(&q->walk, m, &WALK_OPS, prefix, after, limit));
+    report_put(&q->text, "{\"queues\":[");
+    question_begun(q, !q->text.failed && metrics_walk_list(&q->walk, m, &WALK_OPS, prefix, after, limit));
 }
 
-void get_queue_stats(void *arg, struct http_exchange *x, const struct http_request *r)
+void metrics_get_queue_stats(void *arg, struct http_exchange *x, const struct http_request *r)
 {
     struct metrics *m = arg;
     struct question *q = question_new(x);
@@ -164,5 +165,5 @@ void get_queue_stats(void *arg, struct http_exchange *x, const struct http_reque
         return;
     }
     memcpy(q->queue, r->params[0].bytes, r->params[0].len);
-    question_begun(q, walk_describe(&q->walk, m, &WALK_OPS, (struct name){q->queue, r->params[0].len}));
+    question_begun(q, metrics_walk_describe(&q->walk, m, &WALK_OPS, (struct name){q->queue, r->params[0].len}));
 }

@@ -52,7 +52,7 @@ struct line *board_add(struct board *b, const char *name)
     return l;
 }
 
-void line_fill(struct line *l, const broker_queue_info *q, struct now now)
+void board_line_fill(struct line *l, const broker_queue_info *q, struct now now)
 {
 #define FIGURE_FILL(member, kind, metric, help) l->values[FIGURE_##member] = q->member;
     QUEUE_FIGURES(FIGURE_FILL)
@@ -61,19 +61,19 @@ void line_fill(struct line *l, const broker_queue_info *q, struct now now)
     l->age_ms = q->oldest_ms && q->oldest_ms < now.wall.ms ? now.wall.ms - q->oldest_ms : 0;
 }
 
-void line_json(struct text *t, const char *name, const struct line *l)
+void board_line_json(struct report *t, const char *name, const struct line *l)
 {
-    text_put(t, "{");
-    text_string(t, "name", name, strlen(name));
-    text_bool(t, "paused", l->paused);
+    report_put(t, "{");
+    report_string(t, "name", name, strlen(name));
+    report_bool(t, "paused", l->paused);
     for (int i = 0; i < FIGURES; i++)
-        text_u64(t, FIGURE_INFOS[i].key, l->values[i]);
-    text_u64(t, "oldest_ms", l->age_ms);
+        report_u64(t, FIGURE_INFOS[i].key, l->values[i]);
+    report_u64(t, "oldest_ms", l->age_ms);
     if (l->has_rates) {
-        text_number(t, "in_rate", l->in_rate);
-        text_number(t, "out_rate", l->out_rate);
+        report_number(t, "in_rate", l->in_rate);
+        report_number(t, "out_rate", l->out_rate);
     } else {
-        text_put(t, ",\"in_rate\":null,\"out_rate\":null");
+        report_put(t, ",\"in_rate\":null,\"out_rate\":null");
     }
-    text_put(t, "}");
+    report_put(t, "}");
 }

@@ -4,37 +4,37 @@
 #include "forms.h"
 #include "metrics_internal.h"
 
-static void put_connections(struct text *t, const struct metrics_now *now)
+static void put_connections(struct report *t, const struct metrics_now *now)
 {
     static const char *const ways[WAYS] = {
         [WAY_TCP] = "tcp", [WAY_HTTP] = "http", [WAY_SSE] = "sse", [WAY_WEBSOCKET] = "websocket"};
-    text_key(t, "connections");
-    text_put(t, "{");
+    report_key(t, "connections");
+    report_put(t, "{");
     for (int i = 0; i < WAYS; i++)
-        text_u64(t, ways[i], now->connections[i]);
-    text_put(t, "}");
+        report_u64(t, ways[i], now->connections[i]);
+    report_put(t, "}");
 }
 
 /* [[upper bound in microseconds, how many], …], the last without a bound. Those that are empty are left out. */
-static void put_buckets(struct text *t, const struct histogram *h)
+static void put_buckets(struct report *t, const struct histogram *h)
 {
     const char *comma = "";
-    text_key(t, "sync_buckets");
-    text_put(t, "[");
+    report_key(t, "sync_buckets");
+    report_put(t, "[");
     for (int i = 0; i <= HISTOGRAM_BOUNDS; i++) {
         if (h->counts[i] == 0)
             continue;
         if (i < HISTOGRAM_BOUNDS)
-            text_format(t, "%s[%llu,%llu]", comma, (unsigned long long)histogram_bounds_us[i],
-                        (unsigned long long)h->counts[i]);
+            report_format(t, "%s[%llu,%llu]", comma, (unsigned long long)histogram_bounds_us[i],
+                          (unsigned long long)h->counts[i]);
         else
-            text_format(t, "%s[null,%llu]", comma, (unsigned long long)h->counts[i]);
+            report_format(t, "%s[null,%llu]", comma, (unsigned long long)h->counts[i]);
         comma = ",";
     }
-    text_put(t, "]");
+    report_put(t, "]");
 }
 
-void broker_json(struct text *t, const struct metrics *m, const struct metrics_now *now)
+void metrics_broker_json(struct report *t, const struct metrics *m, const struct metrics_now *now)
 {
     const broker_stats *b = &now->broker;
     const struct {
@@ -70,32 +70,32 @@ void broker_json(struct text *t, const struct metrics *m, const struct metrics_n
         {"open_files", now->open_files},
         {"max_files", now->max_files},
     };
-    text_put(t, "{");
-    text_string(t, "version", b->version, strlen(b->version));
-    text_bool(t, "ready", now->ready);
+    report_put(t, "{");
+    report_string(t, "version", b->version, strlen(b->version));
+    report_bool(t, "ready", now->ready);
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-        text_u64(t, numbers[i].key, numbers[i].value);
-    text_number(t, "publish_rate", m->published.per_second);
-    text_number(t, "deliver_rate", m->delivered.per_second);
-    text_number(t, "ack_rate", m->acked.per_second);
+        report_u64(t, numbers[i].key, numbers[i].value);
+    report_number(t, "publish_rate", m->published.per_second);
+    report_number(t, "deliver_rate", m->delivered.per_second);
+    report_number(t, "ack_rate", m->acked.per_second);
     put_connections(t, now);
     put_buckets(t, &now->sync_us);
-    text_put(t, "}");
+    report_put(t, "}");
 }
 
-void get_stats(void *arg, struct http_exchange *x, const struct http_request *r)
+void metrics_get_stats(void *arg, struct http_exchange *x, const struct http_request *r)
 {
     struct metrics *m = arg;
     struct metrics_now now;
     struct buf b;
-    struct text t = {.to = &b};
+    struct report t = {.to = &b};
     buf_init(&b, 0);
     metrics_look(m, &now);
-    broker_json(&t, m, &now);
-    text_put(&t, "\n");
+    metrics_broker_json(&t, m, &now);
+    report_put(&t, "\n");
     if (t.failed)
         http_refuse(x, BROKER_NO_MEMORY, "no memory for the answer; try again", 1000);
     else
-        respond_text(x, 200, "application/json", b.bytes, b.len);
+        metrics_respond(x, 200, "application/json", b.bytes, b.len);
     buf_release(&b);
 }

@@ -13,27 +13,27 @@
 #endif
 
 /* Whoever gets this answer knows that the loop turns. */
-void get_healthz(void *arg, struct http_exchange *x, const struct http_request *r)
+void metrics_get_healthz(void *arg, struct http_exchange *x, const struct http_request *r)
 {
-    respond_text(x, 200, "text/plain; charset=utf-8", "ok\n", 3);
+    metrics_respond(x, 200, "text/plain; charset=utf-8", "ok\n", 3);
 }
 
-void get_readyz(void *arg, struct http_exchange *x, const struct http_request *r)
+void metrics_get_readyz(void *arg, struct http_exchange *x, const struct http_request *r)
 {
     struct metrics *m = arg;
     struct metrics_now now;
     char text[256];
     metrics_look(m, &now);
     snprintf(text, sizeof(text), "%.250s\n", now.ready ? "ready" : now.why ? now.why : "not ready");
-    respond_text(x, now.ready ? 200 : 503, "text/plain; charset=utf-8", text, strlen(text));
+    metrics_respond(x, now.ready ? 200 : 503, "text/plain; charset=utf-8", text, strlen(text));
 }
 
-void get_version(void *arg, struct http_exchange *x, const struct http_request *r)
+void metrics_get_version(void *arg, struct http_exchange *x, const struct http_request *r)
 {
     static const char text[] =
         "{\"name\":\"brokerd\",\"version\":\"" BROKER_VERSION_STRING "\",\"build_type\":\"" METRICS_BUILD_TYPE
         "\",\"sanitizers\":\"" METRICS_SANITIZE "\",\"compiler\":\"" METRICS_COMPILER
         "\",\"features\":[\"tcp\",\"rest\",\"cloudevents\","
         "\"events\",\"websocket\",\"statistics\",\"page\"]}\n";
-    respond_text(x, 200, "application/json", text, sizeof(text) - 1);
+    metrics_respond(x, 200, "application/json", text, sizeof(text) - 1);
 }

@@ -7,21 +7,21 @@
 #include "metrics_internal.h"
 
 static const struct http_route ROUTES[] = {
-    {HTTP_GET, "/v1/stats", get_stats, 0},
-    {HTTP_GET, "/v1/stats/queues", get_queues_stats, 0},
-    {HTTP_GET, "/v1/stats/queues/{queue}", get_queue_stats, 0},
-    {HTTP_GET, "/v1/stats/events", get_watch, 0},
-    {HTTP_GET, "/v1/version", get_version, 0},
-    {HTTP_GET, "/metrics", get_metrics, 0},
-    {HTTP_GET, "/healthz", get_healthz, 0},
-    {HTTP_GET, "/readyz", get_readyz, 0},
+    {HTTP_GET, "/v1/stats", metrics_get_stats, 0},
+    {HTTP_GET, "/v1/stats/queues", metrics_get_queues_stats, 0},
+    {HTTP_GET, "/v1/stats/queues/{queue}", metrics_get_queue_stats, 0},
+    {HTTP_GET, "/v1/stats/events", metrics_get_watch, 0},
+    {HTTP_GET, "/v1/version", metrics_get_version, 0},
+    {HTTP_GET, "/metrics", metrics_get_exposition, 0},
+    {HTTP_GET, "/healthz", metrics_get_healthz, 0},
+    {HTTP_GET, "/readyz", metrics_get_readyz, 0},
 };
 
 enum { DEFAULT_INTERVAL_MS = 1000, DEFAULT_QUEUES = 1000, STREAM_OUTPUT_BYTES = 1 << 20, STREAM_HEARTBEAT_MS = 15000 };
 
 /* ---- requests ------------------------------------------------------------------------------------------------------- */
 
-void respond_text(struct http_exchange *x, int status, const char *type, const void *body, size_t len)
+void metrics_respond(struct http_exchange *x, int status, const char *type, const void *body, size_t len)
 {
     static const struct http_field fresh = {{"Cache-Control", 13}, {"no-store", 8}};
     http_respond(
@@ -29,7 +29,7 @@ void respond_text(struct http_exchange *x, int status, const char *type, const v
                .status = status, .type = type, .body = body, .body_len = len, .fields = &fresh, .field_count = 1});
 }
 
-bool take_limit(struct metrics *m, struct http_exchange *x, const struct http_request *r, uint32_t *limit)
+bool metrics_take_limit(struct metrics *m, struct http_exchange *x, const struct http_request *r, uint32_t *limit)
 {
     struct http_text v;
     char text[128];
@@ -50,7 +50,7 @@ bool take_limit(struct metrics *m, struct http_exchange *x, const struct http_re
     return false;
 }
 
-bool take_name(struct http_exchange *x, const struct http_request *r, const char *parameter, char out[256])
+bool metrics_take_name(struct http_exchange *x, const struct http_request *r, const char *parameter, char out[256])
 {
     struct http_text v = {"", 0};
     char text[128];
@@ -94,7 +94,7 @@ static void tick(void *arg, struct now now)
     struct metrics *m = arg;
     struct metrics_now figures;
     metrics_look(m, &figures);
-    watchers_tick(m, &figures);
+    metrics_watchers_tick(m, &figures);
     net_timer_set(m->net, &m->tick, (monotime){now.mono.ms + m->options.interval_ms});
 }
 
@@ -116,7 +116,7 @@ struct metrics *metrics_new(const struct metrics_options *options, struct http *
     m->now_arg = arg;
     TAILQ_INIT(&m->todo);
     TAILQ_INIT(&m->watchers);
-    net_timer_init(&m->run, walks_run, m);
+    net_timer_init(&m->run, metrics_walks_run, m);
     net_timer_init(&m->tick, tick, m);
     struct sse_hub_options hub = {.heartbeat_ms = STREAM_HEARTBEAT_MS,
                                   .retry_ms = 2 * m->options.interval_ms,

@@ -12,21 +12,22 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
-/* ---- text being written (text.c) -------------------------------------------------------------------------------------- */
+/* ---- text being written (report.c) -------------------------------------------------------------------------------------- */
 
-struct text { /* into a buffer, until there is no memory for it */
+struct report { /* into a buffer, until there is no memory for it */
     struct buf *to;
     bool failed;
 };
-void text_put(struct text *t, const char *literal);
-void text_bytes(struct text *t, const void *bytes, size_t len);
-__attribute__((format(printf, 2, 3))) void text_format(struct text *t, const char *format, ...); /* up to 512 bytes */
+void report_put(struct report *t, const char *literal);
+void report_bytes(struct report *t, const void *bytes, size_t len);
+__attribute__((format(printf, 2, 3))) void report_format(struct report *t, const char *format,
+                                                         ...); /* up to 512 bytes */
 /* Members of a JSON object; the comma before each is put where one is due. */
-void text_key(struct text *t, const char *key);
-void text_u64(struct text *t, const char *key, uint64_t value);
-void text_bool(struct text *t, const char *key, bool value);
-void text_number(struct text *t, const char *key, double value); /* one digit after the point */
-void text_string(struct text *t, const char *key, const char *value, size_t len);
+void report_key(struct report *t, const char *key);
+void report_u64(struct report *t, const char *key, uint64_t value);
+void report_bool(struct report *t, const char *key, bool value);
+void report_number(struct report *t, const char *key, double value); /* one digit after the point */
+void report_string(struct report *t, const char *key, const char *value, size_t len);
 
 /* ---- a queue's figures (board.c) -------------------------------------------------------------------------------------- */
 
@@ -83,8 +84,8 @@ void board_clear(struct board *b);
 const char *board_name(const struct board *b, const struct line *l);
 /* NULL: no memory. */
 struct line *board_add(struct board *b, const char *name);
-void line_fill(struct line *l, const broker_queue_info *q, struct now now); /* all but name and rates */
-void line_json(struct text *t, const char *name, const struct line *l);
+void board_line_fill(struct line *l, const broker_queue_info *q, struct now now); /* all but name and rates */
+void board_line_json(struct report *t, const char *name, const struct line *l);
 
 /* ---- rates (rates.c) -------------------------------------------------------------------------------------------------- */
 
@@ -127,11 +128,11 @@ struct walk { /* in its owner's memory */
     char text[256];
 };
 /* false: no memory. */
-bool walk_list(struct walk *w, struct metrics *m, const struct walk_ops *ops, const char *prefix, const char *after,
-               uint32_t limit);
-bool walk_describe(struct walk *w, struct metrics *m, const struct walk_ops *ops, struct name queue);
-void walk_stop(struct walk *w); /* and forget it; nothing is called any more */
-void walks_run(void *metrics, struct now now);
+bool metrics_walk_list(struct walk *w, struct metrics *m, const struct walk_ops *ops, const char *prefix,
+                       const char *after, uint32_t limit);
+bool metrics_walk_describe(struct walk *w, struct metrics *m, const struct walk_ops *ops, struct name queue);
+void metrics_walk_stop(struct walk *w); /* and forget it; nothing is called any more */
+void metrics_walks_run(void *metrics, struct now now);
 
 /* ---- the room ----------------------------------------------------------------------------------------------------------- */
 
@@ -155,24 +156,24 @@ struct metrics {
 };
 /* A look at everything, with the rates kept. */
 void metrics_look(struct metrics *m, struct metrics_now *now);
-void broker_json(struct text *t, const struct metrics *m, const struct metrics_now *now);
+void metrics_broker_json(struct report *t, const struct metrics *m, const struct metrics_now *now);
 /* {"queue":…,"groups":…,"bindings":…,"figures":…}. */
-bool description_json(struct metrics *m, struct buf *out, const struct completion *done);
+bool metrics_description_json(struct metrics *m, struct buf *out, const struct completion *done);
 
 /* A parameter that says how many queues: 1..options.max_queues, which is also the default. false: refused. */
-bool take_limit(struct metrics *m, struct http_exchange *x, const struct http_request *r, uint32_t *limit);
+bool metrics_take_limit(struct metrics *m, struct http_exchange *x, const struct http_request *r, uint32_t *limit);
 /* A NUL-terminated copy of a name in a parameter; "" if it is not there. false: refused. */
-bool take_name(struct http_exchange *x, const struct http_request *r, const char *parameter, char out[256]);
-void respond_text(struct http_exchange *x, int status, const char *type, const void *body, size_t len);
+bool metrics_take_name(struct http_exchange *x, const struct http_request *r, const char *parameter, char out[256]);
+void metrics_respond(struct http_exchange *x, int status, const char *type, const void *body, size_t len);
 
-void get_stats(void *arg, struct http_exchange *x, const struct http_request *r);
-void get_queue_stats(void *arg, struct http_exchange *x, const struct http_request *r);  /* ask.c */
-void get_queues_stats(void *arg, struct http_exchange *x, const struct http_request *r); /* ask.c */
-void get_metrics(void *arg, struct http_exchange *x, const struct http_request *r);      /* prometheus.c */
-void get_watch(void *arg, struct http_exchange *x, const struct http_request *r);        /* watch.c */
-void get_healthz(void *arg, struct http_exchange *x, const struct http_request *r);      /* health.c */
-void get_readyz(void *arg, struct http_exchange *x, const struct http_request *r);       /* health.c */
-void get_version(void *arg, struct http_exchange *x, const struct http_request *r);      /* health.c */
-void watchers_tick(struct metrics *m, const struct metrics_now *now);
+void metrics_get_stats(void *arg, struct http_exchange *x, const struct http_request *r);
+void metrics_get_queue_stats(void *arg, struct http_exchange *x, const struct http_request *r);  /* ask.c */
+void metrics_get_queues_stats(void *arg, struct http_exchange *x, const struct http_request *r); /* ask.c */
+void metrics_get_exposition(void *arg, struct http_exchange *x, const struct http_request *r);   /* prometheus.c */
+void metrics_get_watch(void *arg, struct http_exchange *x, const struct http_request *r);        /* watch.c */
+void metrics_get_healthz(void *arg, struct http_exchange *x, const struct http_request *r);      /* health.c */
+void metrics_get_readyz(void *arg, struct http_exchange *x, const struct http_request *r);       /* health.c */
+void metrics_get_version(void *arg, struct http_exchange *x, const struct http_request *r);      /* health.c */
+void metrics_watchers_tick(struct metrics *m, const struct metrics_now *now);
 
 #endif

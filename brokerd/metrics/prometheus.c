@@ -19,7 +19,7 @@ struct gather {
 /* ---- lines ---------------------------------------------------------------------------------------------------------- */
 
 struct page {
-    struct text text;
+    struct report text;
     bool openmetrics;
 };
 
@@ -27,43 +27,43 @@ struct page {
 static void family(struct page *p, const char *name, enum figure_kind kind, const char *help)
 {
     const char *total = kind == COUNTER && !p->openmetrics ? "_total" : "";
-    text_format(&p->text, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, total, help, name, total,
-                kind == COUNTER ? "counter" : "gauge");
+    report_format(&p->text, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, total, help, name, total,
+                  kind == COUNTER ? "counter" : "gauge");
 }
 
-static void label_value(struct text *t, const char *value)
+static void label_value(struct report *t, const char *value)
 {
     for (const char *c = value; *c; c++) {
         if (*c == '\\' || *c == '"')
-            text_format(t, "\\%c", *c);
+            report_format(t, "\\%c", *c);
         else if (*c == '\n')
-            text_put(t, "\\n");
+            report_put(t, "\\n");
         else
-            text_bytes(t, c, 1);
+            report_bytes(t, c, 1);
     }
 }
 
 static void sample(struct page *p, const char *name, enum figure_kind kind, const char *label, const char *label_text)
 {
-    text_put(&p->text, name);
-    text_put(&p->text, kind == COUNTER ? "_total" : "");
+    report_put(&p->text, name);
+    report_put(&p->text, kind == COUNTER ? "_total" : "");
     if (label) {
-        text_format(&p->text, "{%s=\"", label);
+        report_format(&p->text, "{%s=\"", label);
         label_value(&p->text, label_text);
-        text_put(&p->text, "\"}");
+        report_put(&p->text, "\"}");
     }
-    text_put(&p->text, " ");
+    report_put(&p->text, " ");
 }
 
 static void value_u64(struct page *p, uint64_t value)
 {
-    text_format(&p->text, "%llu\n", (unsigned long long)value);
+    report_format(&p->text, "%llu\n", (unsigned long long)value);
 }
 
 static void value_seconds(struct page *p, uint64_t units, uint64_t per_second)
 {
-    text_format(&p->text, "%llu.%06llu\n", (unsigned long long)(units / per_second),
-                (unsigned long long)(units % per_second * (1000000 / per_second)));
+    report_format(&p->text, "%llu.%06llu\n", (unsigned long long)(units / per_second),
+                  (unsigned long long)(units % per_second * (1000000 / per_second)));
 }
 
 /* ---- the broker ------------------------------------------------------------------------------------------------------ */
@@ -135,19 +135,19 @@ static void put_sync(struct page *p, const struct histogram *h)
 {
     static const char name[] = "brokerd_log_sync_duration_seconds";
     uint64_t sum = 0;
-    text_format(&p->text, "# HELP %s How long syncs of the log took.\n# TYPE %s histogram\n", name, name);
+    report_format(&p->text, "# HELP %s How long syncs of the log took.\n# TYPE %s histogram\n", name, name);
     for (int i = 0; i < HISTOGRAM_BOUNDS; i++) {
         char le[32];
         snprintf(le, sizeof(le), "%g", (double)histogram_bounds_us[i] / 1e6);
         if (!strpbrk(le, ".e"))
             snprintf(le, sizeof(le), "%g.0", (double)histogram_bounds_us[i] / 1e6); /* as OpenMetrics wants it */
         sum += h->counts[i];
-        text_format(&p->text, "%s_bucket{le=\"%s\"} %llu\n", name, le, (unsigned long long)sum);
+        report_format(&p->text, "%s_bucket{le=\"%s\"} %llu\n", name, le, (unsigned long long)sum);
     }
     sum += h->counts[HISTOGRAM_BOUNDS];
-    text_format(&p->text, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum ", name, (unsigned long long)sum, name);
+    report_format(&p->text, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum ", name, (unsigned long long)sum, name);
     value_seconds(p, h->sum_us, 1000000);
-    text_format(&p->text, "%s_count %llu\n", name, (unsigned long long)sum);
+    report_format(&p->text, "%s_count %llu\n", name, (unsigned long long)sum);
 }
 
 /* ---- queues ---------------------------------------------------------------------------------------------------------- */
@@ -198,14 +198,14 @@ static void respond(struct gather *g, struct http_exchange *x)
     put_sync(&p, &now.sync_us);
     put_queues(&p, g);
     if (p.openmetrics)
-        text_put(&p.text, "# EOF\n");
+        report_put(&p.text, "# EOF\n");
     if (p.text.failed)
         http_refuse(x, BROKER_NO_MEMORY, "no memory for the answer; try again", 1000);
     else
-        respond_text(x, 200,
-                     p.openmetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
-                                   : "text/plain; version=0.0.4; charset=utf-8",
-                     out.bytes, out.len);
+        metrics_respond(x, 200,
+                        p.openmetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+                                      : "text/plain; version=0.0.4; charset=utf-8",
+                        out.bytes, out.len);
     buf_release(&out);
 }
 
@@ -214,7 +214,7 @@ static void respond(struct gather *g, struct http_exchange *x)
 static void gather_free(struct gather *g)
 {
     g->walk.m->gathers--;
-    walk_stop(&g->walk);
+    metrics_walk_stop(&g->walk);
     board_release(&g->board);
     free(g);
 }
@@ -236,7 +236,7 @@ static void page(struct walk *w, const broker_queue_info *queues, size_t count)
             w->error = BROKER_NO_MEMORY;
             return;
         }
-        line_fill(l ? l : &other, &queues[i], now);
+        board_line_fill(l ? l : &other, &queues[i], now);
         if (l)
             continue;
         g->other_count++;
@@ -259,7 +259,7 @@ static void over(struct walk *w, bool more, broker_error error, const char *text
 static const struct walk_ops WALK_OPS = {.page = page, .over = over};
 static const struct http_exchange_ops EXCHANGE_OPS = {.gone = gone};
 
-void get_metrics(void *arg, struct http_exchange *x, const struct http_request *r)
+void metrics_get_exposition(void *arg, struct http_exchange *x, const struct http_request *r)
 {
     static const char *const types[] = {"text/plain", "application/openmetrics-text", NULL};
     struct metrics *m = arg;
@@ -277,7 +277,7 @@ void get_metrics(void *arg, struct http_exchange *x, const struct http_request *
     g->walk.m = m;
     g->openmetrics = http_accepts(r, types) == 1;
     board_init(&g->board);
-    if (walk_list(&g->walk, m, &WALK_OPS, "", "", UINT32_MAX)) {
+    if (metrics_walk_list(&g->walk, m, &WALK_OPS, "", "", UINT32_MAX)) {
         http_keep(x, &EXCHANGE_OPS, g);
         return;
     }

@@ -79,7 +79,7 @@ static void step(struct walk *w, struct now now)
 }
 
 /* Some a turn: a page is up to a hundred queues. */
-void walks_run(void *arg, struct now now)
+void metrics_walks_run(void *arg, struct now now)
 {
     struct metrics *m = arg;
     struct walk *w;
@@ -103,8 +103,8 @@ static bool begin(struct walk *w, struct metrics *m, const struct walk_ops *ops)
     return w->is_busy;
 }
 
-bool walk_list(struct walk *w, struct metrics *m, const struct walk_ops *ops, const char *prefix, const char *after,
-               uint32_t limit)
+bool metrics_walk_list(struct walk *w, struct metrics *m, const struct walk_ops *ops, const char *prefix,
+                       const char *after, uint32_t limit)
 {
     size_t len = strlen(prefix);
     char *copy = NULL;
@@ -123,7 +123,7 @@ bool walk_list(struct walk *w, struct metrics *m, const struct walk_ops *ops, co
     return true;
 }
 
-bool walk_describe(struct walk *w, struct metrics *m, const struct walk_ops *ops, struct name queue)
+bool metrics_walk_describe(struct walk *w, struct metrics *m, const struct walk_ops *ops, struct name queue)
 {
     w->queue = queue;
     if (!begin(w, m, ops))
@@ -132,7 +132,7 @@ bool walk_describe(struct walk *w, struct metrics *m, const struct walk_ops *ops
     return true;
 }
 
-void walk_stop(struct walk *w)
+void metrics_walk_stop(struct walk *w)
 {
     if (w->is_busy)
         client_close(w->m->clients, &w->client, net_now(w->m->net));

@@ -30,7 +30,7 @@ static struct watcher *watcher_of(struct walk *w)
 
 static void watcher_free(struct watcher *w)
 {
-    walk_stop(&w->walk);
+    metrics_walk_stop(&w->walk);
     board_release(&w->told);
     board_release(&w->fresh);
     buf_release(&w->event);
@@ -51,23 +51,23 @@ static bool has_changed(const struct line *told, const struct line *now)
 }
 
 /* Both are sorted by name. Of a line that is not told, what was told is kept, so that small changes add up. */
-static void put_changes(struct watcher *w, struct text *t, struct buf *removed)
+static void put_changes(struct watcher *w, struct report *t, struct buf *removed)
 {
-    struct text gone = {.to = removed};
+    struct report gone = {.to = removed};
     size_t i = 0, j = 0;
     while (i < w->told.count || j < w->fresh.count) {
         const struct line *old = i < w->told.count ? &w->told.lines[i] : NULL;
         struct line *line = j < w->fresh.count ? &w->fresh.lines[j] : NULL;
         int order = !old ? 1 : !line ? -1 : strcmp(board_name(&w->told, old), board_name(&w->fresh, line));
         if (order < 0) {
-            text_put(&gone, removed->len ? "," : "");
+            report_put(&gone, removed->len ? "," : "");
             gone.failed |= !form_json_string(removed, board_name(&w->told, old), strlen(board_name(&w->told, old)));
             i++;
             continue;
         }
         if (order > 0 || has_changed(old, line)) {
-            text_put(t, t->to->bytes[t->to->len - 1] == '[' ? "" : ",");
-            line_json(t, board_name(&w->fresh, line), line);
+            report_put(t, t->to->bytes[t->to->len - 1] == '[' ? "" : ",");
+            board_line_json(t, board_name(&w->fresh, line), line);
         } else {
             uint32_t name_at = line->name_at;
             *line = *old;
@@ -83,21 +83,21 @@ static void put_changes(struct watcher *w, struct text *t, struct buf *removed)
 static bool put_queues(struct watcher *w, bool more)
 {
     struct buf removed;
-    struct text t = {.to = &w->event};
+    struct report t = {.to = &w->event};
     buf_init(&removed, 0);
-    text_key(&t, "queues");
-    text_put(&t, "[");
+    report_key(&t, "queues");
+    report_put(&t, "[");
     put_changes(w, &t, &removed);
-    text_put(&t, "]");
-    text_key(&t, "removed");
-    text_put(&t, "[");
-    text_bytes(&t, removed.bytes, removed.len);
-    text_put(&t, "]");
+    report_put(&t, "]");
+    report_key(&t, "removed");
+    report_put(&t, "[");
+    report_bytes(&t, removed.bytes, removed.len);
+    report_put(&t, "]");
     if (!more)
-        text_u64(&t, "total", w->fresh.count);
-    text_bool(&t, "more", more);
-    text_bool(&t, "full", w->is_first);
-    text_put(&t, "}");
+        report_u64(&t, "total", w->fresh.count);
+    report_bool(&t, "more", more);
+    report_bool(&t, "full", w->is_first);
+    report_put(&t, "}");
     buf_release(&removed);
     struct board told = w->told;
     w->told = w->fresh;
@@ -118,7 +118,7 @@ static void page(struct walk *walk, const broker_queue_info *queues, size_t coun
             walk->error = BROKER_NO_MEMORY;
             return;
         }
-        line_fill(l, &queues[i], now);
+        board_line_fill(l, &queues[i], now);
         rates_look(w->m->rates, &queues[i], now, l);
     }
 }
@@ -127,7 +127,7 @@ static void described(struct walk *walk, const struct completion *done)
 {
     struct watcher *w = watcher_of(walk);
     buf_clear(&w->description);
-    if (!description_json(w->m, &w->description, done))
+    if (!metrics_description_json(w->m, &w->description, done))
         walk->error = BROKER_NO_MEMORY;
 }
 
@@ -170,26 +170,26 @@ static void over(struct walk *walk, bool more, broker_error error, const char *t
         w->is_first = true; /* no memory: everything again, the next time */
     struct name queue = {w->queue, strlen(w->queue)};
     if (queue.len > 0)
-        w->is_asking = walk_describe(&w->walk, w->m, &WALK_OPS, queue);
+        w->is_asking = metrics_walk_describe(&w->walk, w->m, &WALK_OPS, queue);
 }
 
 static const struct walk_ops WALK_OPS = {.page = page, .described = described, .over = over};
 
 static void watcher_ask(struct watcher *w, const struct metrics_now *now)
 {
-    struct text t = {.to = &w->event};
+    struct report t = {.to = &w->event};
     if (w->is_asking || w->out.is_over || sse_stream_is_full(&w->out))
         return;
     if (w->is_first)
         board_clear(&w->told);
     board_clear(&w->fresh);
     buf_clear(&w->event);
-    text_put(&t, "{\"broker\":");
-    broker_json(&t, w->m, now);
-    w->is_asking = !t.failed && walk_list(&w->walk, w->m, &WALK_OPS, w->prefix, "", w->limit);
+    report_put(&t, "{\"broker\":");
+    metrics_broker_json(&t, w->m, now);
+    w->is_asking = !t.failed && metrics_walk_list(&w->walk, w->m, &WALK_OPS, w->prefix, "", w->limit);
 }
 
-void watchers_tick(struct metrics *m, const struct metrics_now *now)
+void metrics_watchers_tick(struct metrics *m, const struct metrics_now *now)
 {
     struct watcher *w;
     TAILQ_FOREACH(w, &m->watchers, all)
@@ -208,7 +208,7 @@ static void closed(struct sse_stream *out)
 
 static const struct sse_stream_ops OUT_OPS = {.closed = closed};
 
-void get_watch(void *arg, struct http_exchange *x, const struct http_request *r)
+void metrics_get_watch(void *arg, struct http_exchange *x, const struct http_request *r)
 {
     struct metrics *m = arg;
     struct metrics_now now;
@@ -228,8 +228,8 @@ void get_watch(void *arg, struct http_exchange *x, const struct http_request *r)
     buf_init(&w->event, 0);
     buf_init(&w->described, 0);
     buf_init(&w->description, 0);
-    bool good =
-        take_name(x, r, "queues", w->prefix) && take_name(x, r, "queue", w->queue) && take_limit(m, x, r, &w->limit);
+    bool good = metrics_take_name(x, r, "queues", w->prefix) && metrics_take_name(x, r, "queue", w->queue) &&
+                metrics_take_limit(m, x, r, &w->limit);
     if (!good || !sse_stream_begin(&w->out, m->hub, &OUT_OPS, x, "statistics of the broker")) {
         watcher_free(w);
         return;

@@ -441,6 +441,18 @@ static void knows(enum control_kind kind, const char *key, bool expected)
         fail_msg("%s and \"%s\"", control_name(kind), key);
 }
 
+static void keys_one_by_one_are_those_that_are_known(void **state)
+{
+    for (int kind = 0; kind < CONTROL_KINDS; kind++) {
+        size_t n = 0;
+        for (const char *key; (key = control_key((enum control_kind)kind, n)); n++)
+            knows((enum control_kind)kind, key, true);
+        assert_in_range(n, kind == CONTROL_UNSUBSCRIBE ? 0 : 1, CONTROL_KEYS_MAX);
+    }
+    assert_string_equal(control_key(CONTROL_QUEUE_CREATE, 0), "queue");
+    assert_null(control_key(CONTROL_QUEUE_PAUSE, 1));
+}
+
 static void requests_know_their_keys(void **state)
 {
     knows(CONTROL_QUEUE_CREATE, "queue", true);
@@ -673,6 +685,7 @@ int main(void)
         T(reads),
         T(bodies_that_are_no_maps_are_malformed),
         T(objects_are_parsed_alike),
+        T(keys_one_by_one_are_those_that_are_known),
         T(requests_know_their_keys),
         T(unknown_keys_can_be_refused),
         T(most_answers_are_empty_or_none),

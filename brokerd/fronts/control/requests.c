@@ -203,16 +203,32 @@ bool control_find(const char *name, size_t len, enum control_kind *kind)
     return false;
 }
 
+static const struct keys *settings_keys(enum control_kind kind)
+{
+    static const struct keys none;
+    switch (CONTROLS[kind].settings) {
+    case OF_QUEUE: return &map_queue_settings_keys;
+    case OF_GROUP: return &map_group_settings_keys;
+    default: return &none;
+    }
+}
+
 /* The key of a request, its own or a setting's; NULL: it has none of this name. */
 static const struct key *key_of(enum control_kind kind, const char *name, size_t len)
 {
-    static const struct keys none;
-    const struct control *row = &CONTROLS[kind];
-    const struct keys *settings = row->settings == OF_QUEUE   ? &map_queue_settings_keys
-                                  : row->settings == OF_GROUP ? &map_group_settings_keys
-                                                              : &none;
-    const struct key *key = map_key_find(row->keys, row->key_count, name, len);
+    const struct keys *settings = settings_keys(kind);
+    const struct key *key = map_key_find(CONTROLS[kind].keys, CONTROLS[kind].key_count, name, len);
     return key ? key : map_key_find(settings->at, settings->count, name, len);
+}
+
+const char *control_key(enum control_kind kind, size_t i)
+{
+    const struct control *row = &CONTROLS[kind];
+    const struct keys *settings = settings_keys(kind);
+    if (i < row->key_count)
+        return row->keys[i].name;
+    i -= row->key_count;
+    return i < settings->count ? settings->at[i].name : NULL;
 }
 
 bool control_knows(enum control_kind kind, const char *key, size_t len)

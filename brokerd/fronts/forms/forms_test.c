@@ -203,6 +203,10 @@ static void strings_are_escaped(void **state)
     assert_string("", 0, "\"\"");
     assert_string("0123456789abcdefg", 17, "\"0123456789abcdefg\"");
     assert_string("\0\x1f\x7f\"\\\b\f\n\r\t/", 11, "\"\\u0000\\u001f\\u007f\\\"\\\\\\b\\f\\n\\r\\t/\"");
+    assert_string("0123456\x7f"
+                  "89abcdef",
+                  16, "\"0123456\\u007f89abcdef\"");
+    assert_string("0123456\n89\"bcdef", 16, "\"0123456\\n89\\\"bcdef\"");
     assert_string("0123456789abcdef\"0123456789abcdef", 33, "\"0123456789abcdef\\\"0123456789abcdef\"");
     assert_string("0123456789abcd\xf0\x9f\x98\x80xyz", 21, "\"0123456789abcd\xf0\x9f\x98\x80xyz\""); /* across 16 */
     assert_string("0123456789abcd\xf0\x9f\x98", 17, "\"0123456789abcd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");

@@ -9,7 +9,7 @@
 
 /* Looked at lazily: most only ever move on, so nothing is re-armed per request. What begins between two looks arms an earlier
    one if need be. */
-void conn_arm(struct conn *c, uint64_t at_ms)
+void h1_arm(struct conn *c, uint64_t at_ms)
 {
     if (at_ms >= c->armed_ms)
         return;
@@ -150,7 +150,7 @@ static void *conn_opened(void *front, struct net_conn *net)
     net_conn_set_limits(net, o->output_bytes, 16 * (size_t)o->output_bytes + 4 * (size_t)o->max_body_bytes);
     c->idle_ms = net_now(h->net).mono.ms;
     c->armed_ms = UINT64_MAX;
-    conn_arm(c, c->idle_ms + (o->head_ms < o->stall_ms ? o->head_ms : o->stall_ms));
+    h1_arm(c, c->idle_ms + (o->head_ms < o->stall_ms ? o->head_ms : o->stall_ms));
     return c;
 }
 
@@ -172,7 +172,7 @@ void conn_settle(struct conn *c)
         return;
     }
     c->idle_ms = net_now(c->h->net).mono.ms;
-    conn_arm(c, c->idle_ms + o->idle_ms);
+    h1_arm(c, c->idle_ms + o->idle_ms);
 }
 
 static void conn_drained(void *conn)
@@ -233,7 +233,7 @@ static bool has_room(void *front)
 const struct net_handler http_handler = {
     .has_room = has_room,
     .opened = conn_opened,
-    .input = conn_input,
+    .input = h1_input,
     .drained = conn_drained,
     .deadline = conn_deadline,
     .closed = conn_closed,

@@ -76,7 +76,7 @@ static const struct call_kind PUBLISH = {.answer = publish_answer, .release = pu
 static bool keep_name(struct call *c, struct http_text queue)
 {
     char *to = c->u.publish.name;
-    if (queue.len > NAME_MAX_BYTES)
+    if (queue.len == 0 || queue.len > NAME_MAX_BYTES)
         return true;
     if (queue.len >= sizeof(c->u.publish.name) && !(to = c->u.publish.longer = malloc(queue.len + 1)))
         return false;

@@ -15,7 +15,7 @@ static void ask_first(struct stream *s, uint32_t feed, struct now now)
     c.u.subscribe.settle_on_send = o->on_send;
     c.u.subscribe.max_unsettled = o->on_send ? 0 : o->max_unsettled;
     s->feeds[feed].state = FEED_FIRST;
-    stream_submit(s, feed, now, &c);
+    sse_submit(s, feed, now, &c);
 }
 
 static void answer(struct stream *s, uint32_t feed, const struct completion *done)
@@ -23,7 +23,7 @@ static void answer(struct stream *s, uint32_t feed, const struct completion *don
     if (!s->x)
         return;
     s->feeds[feed].state = FEED_IDLE;
-    stream_answered(s);
+    sse_answered(s);
 }
 
 static void begun(struct stream *s) {}
@@ -34,7 +34,7 @@ static void give_credit(struct stream *s, uint32_t feed, struct now now)
     c.u.credit.messages = CREDIT_MESSAGES;
     c.u.credit.bytes = CREDIT_BYTES;
     s->feeds[feed].state = FEED_ASKED;
-    stream_submit(s, feed, now, &c);
+    sse_submit(s, feed, now, &c);
 }
 
 static void pump(struct stream *s, struct now now)
@@ -61,13 +61,13 @@ static bool send_event(struct stream *s, const struct event_look *look, const st
 {
     struct buf *b = &s->sse->scratch;
     buf_clear(b);
-    if (!event_put(b, look, m))
+    if (!sse_event_put(b, look, m))
         return false;
     sse_stream_write(&s->out, b->bytes, b->len);
     return true;
 }
 
-bool consumer_deliver(struct stream *s, const struct delivery *d)
+bool sse_deliver(struct stream *s, const struct delivery *d)
 {
     uint32_t feed = d->token.stream - 1;
     if (feed >= s->feed_count || s->x || s->is_refused || s->out.is_over)
@@ -86,9 +86,9 @@ bool consumer_deliver(struct stream *s, const struct delivery *d)
     }
     s->consumer->delivered += d->count;
     if (s->consumer->delivered >= CREDIT_MESSAGES / 2)
-        stream_todo(s);
+        sse_todo(s);
     s->consumer->held = sse_stream_is_full(&s->out);
     return !s->consumer->held;
 }
 
-const struct stream_kind consumer_kind = {ask_first, answer, begun, pump};
+const struct stream_kind sse_by_group = {ask_first, answer, begun, pump};

@@ -17,12 +17,12 @@ static size_t put_hex(char *out, uint64_t value)
     return n;
 }
 
-size_t event_id_put_epoch(char *out, uint64_t epoch)
+size_t sse_id_put_epoch(char *out, uint64_t epoch)
 {
     return put_hex(out, epoch);
 }
 
-size_t event_id_put_place(char *out, const struct place *p)
+size_t sse_id_put_place(char *out, const struct place *p)
 {
     size_t n = 0;
     out[n++] = '.';
@@ -59,7 +59,7 @@ static const char *get_place(const char *p, const char *end, struct place *place
     return get_hex(p + 1, end, 16, &place->seq);
 }
 
-struct event_id *event_id_parse(const char *text, size_t len, size_t max, bool *no_memory)
+struct event_id *sse_id_parse(const char *text, size_t len, size_t max, bool *no_memory)
 {
     const char *end = text + len, *p;
     size_t count = 0;

@@ -36,7 +36,7 @@ struct events {
     struct slot slots[CACHE_SLOTS];
 };
 
-struct events *events_new(struct net *net)
+struct events *sse_events_new(struct net *net)
 {
     struct events *e = calloc(1, sizeof(*e));
     if (!e)
@@ -57,7 +57,7 @@ static void chunks_free(struct chunk *c)
     }
 }
 
-void events_free(struct events *e)
+void sse_events_free(struct events *e)
 {
     if (!e)
         return;
@@ -134,7 +134,7 @@ static bool put_open(struct buf *out, const struct event_look *look, const struc
     return form_put(out, "data: ") && form_base64(out, v.body, v.body_len) && form_put(out, "\n");
 }
 
-bool event_put(struct buf *out, const struct event_look *look, const struct form_message *m)
+bool sse_event_put(struct buf *out, const struct event_look *look, const struct form_message *m)
 {
     size_t before = out->len;
     if (put_open(out, look, m) && form_put(out, "\n"))
@@ -198,8 +198,8 @@ static bool make(struct events *e, const struct event_look *look, uint64_t epoch
     struct form_message form = {.record = m->record, .seq = m->seq};
     struct place place = {look->queue_id, m->seq};
     char id[EVENT_ID_EPOCH_BYTES + EVENT_ID_PLACE_BYTES];
-    size_t id_len = event_id_put_epoch(id, epoch);
-    id_len += event_id_put_place(id + id_len, &place);
+    size_t id_len = sse_id_put_epoch(id, epoch);
+    id_len += sse_id_put_place(id + id_len, &place);
     buf_clear(&e->scratch);
     if (!put_open(&e->scratch, look, &form))
         return false;
@@ -213,8 +213,8 @@ static bool make(struct events *e, const struct event_look *look, uint64_t epoch
     return true;
 }
 
-bool events_get(struct events *e, const struct event_look *look, uint64_t epoch, const struct stored_message *m,
-                struct event_bytes *out)
+bool sse_events_get(struct events *e, const struct event_look *look, uint64_t epoch, const struct stored_message *m,
+                    struct event_bytes *out)
 {
     uint64_t turn = net_turn_number(e->net);
     if (turn != e->turn)

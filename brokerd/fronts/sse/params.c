@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "rfc3339.h"
 #include "sse_internal.h"
 
 enum { HEADERS_MAX = 32, LEASE_MS_MAX = 86400000, MAX_UNSETTLED = 1000000, DEFAULT_UNSETTLED = 100 };
@@ -73,13 +74,13 @@ static bool get_number(struct parse *p, const char *what, struct http_text v, ui
     return true;
 }
 
-/* Milliseconds, or with a unit: 30s, 500ms, 2min, 1h. */
+/* Milliseconds, or with a unit: 30s, 500ms, 2min, 1h, 7d. */
 static bool get_time(struct parse *p, const char *what, struct http_text v, uint64_t max, uint64_t *out)
 {
     static const struct {
         const char *name;
         uint64_t ms;
-    } UNITS[] = {{"", 1}, {"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}};
+    } UNITS[] = {{"", 1}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"min", 60000}, {"h", 3600000}, {"d", 86400000}};
     struct http_text number = v;
     while (number.len > 0 && (v.bytes[number.len - 1] < '0' || v.bytes[number.len - 1] > '9'))
         number.len--;
@@ -92,7 +93,7 @@ static bool get_time(struct parse *p, const char *what, struct http_text v, uint
         *out = n * UNITS[i].ms;
         return true;
     }
-    return bad(p, "%s is '%.*s'; give milliseconds, or a number with ms, s, min or h", what, SHOWN(v));
+    return bad(p, "%s is '%.*s'; give milliseconds, or a number with ms, s, min, h or d", what, SHOWN(v));
 }
 
 /* ---- parameters ----------------------------------------------------------------------------------------------------- */
@@ -128,7 +129,11 @@ static bool take_from_time(struct parse *p, struct http_text v)
         return bad(p, "from and from_time are both there; give one of them");
     p->has_from = true;
     p->s->from_end = false;
-    return get_number(p, "from_time", v, 1, UINT64_MAX - 1, &p->s->from_ms);
+    if (!rfc3339_parse(v.bytes, v.len, &p->s->from_ms) &&
+        !get_number(p, "from_time", v, 0, UINT64_MAX - 1, &p->s->from_ms))
+        return bad(p, "from_time is '%.*s'; give RFC 3339 (2027-01-31T12:00:00Z) or Unix milliseconds", SHOWN(v));
+    p->s->from_ms += p->s->from_ms == 0; /* 0 means none */
+    return true;
 }
 
 static broker_filter *filter(struct parse *p)
@@ -301,7 +306,7 @@ static bool take_resume(struct parse *p, const struct http_request *r)
     bool out_of_memory;
     if (id.len == 0 || p->consumer.group)
         return true;
-    p->s->resume = event_id_parse(id.bytes, id.len, p->sse->options.max_queues, &out_of_memory);
+    p->s->resume = sse_id_parse(id.bytes, id.len, p->sse->options.max_queues, &out_of_memory);
     if (!p->s->resume)
         return out_of_memory
                    ? no_memory(p)
@@ -319,7 +324,7 @@ static bool take_consumer(struct parse *p)
     if (p->consumer.max_unsettled == 0)
         p->consumer.max_unsettled = DEFAULT_UNSETTLED;
     *p->s->consumer = p->consumer;
-    p->s->kind = &consumer_kind;
+    p->s->kind = &sse_by_group;
     return true;
 }
 
@@ -332,7 +337,7 @@ static bool parse(struct parse *p, const struct http_request *r)
     return p->error == BROKER_OK && check_kind(p, v.seen) && take_resume(p, r) && take_consumer(p);
 }
 
-struct stream *stream_parse(struct sse *sse, struct http_exchange *x, const struct http_request *r)
+struct stream *sse_parse(struct sse *sse, struct http_exchange *x, const struct http_request *r)
 {
     struct parse p = {.sse = sse};
     size_t queues = r->params[0].len > 0, text = r->params[0].len + 1 + r->query.len + 1;
@@ -348,11 +353,11 @@ struct stream *stream_parse(struct sse *sse, struct http_exchange *x, const stru
             no_memory(&p);
     }
     if (p.s) {
-        *p.s = (struct stream){.sse = sse, .kind = &positions_kind, .feed_count = (uint16_t)queues, .from_end = true};
+        *p.s = (struct stream){.sse = sse, .kind = &sse_by_position, .feed_count = (uint16_t)queues, .from_end = true};
         p.at = (char *)(p.s->feeds + queues);
         if (parse(&p, r))
             return p.s;
-        stream_free(p.s);
+        sse_drop(p.s);
     }
     http_refuse(x, p.error, p.text, 0);
     return NULL;

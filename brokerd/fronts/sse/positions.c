@@ -15,9 +15,9 @@ static bool put_id_line(struct buf *out, const struct stream *s)
         return false;
     size_t n = 4;
     memcpy(to, "id: ", 4);
-    n += event_id_put_epoch(to + n, s->sse->epoch(s->sse->epoch_arg));
+    n += sse_id_put_epoch(to + n, s->sse->epoch(s->sse->epoch_arg));
     for (uint32_t i = 0; i < s->feed_count; i++)
-        n += event_id_put_place(to + n, &(struct place){s->feeds[i].queue_id, s->feeds[i].next_seq - 1});
+        n += sse_id_put_place(to + n, &(struct place){s->feeds[i].queue_id, s->feeds[i].next_seq - 1});
     to[n++] = '\n';
     out->len += n;
     return true;
@@ -65,7 +65,7 @@ static void ask(struct stream *s, uint32_t feed, struct now now, uint64_t from_s
     if (s->filter)
         c.u.read.filter = *s->filter;
     s->feeds[feed].state = first ? FEED_FIRST : FEED_ASKED;
-    stream_submit(s, feed, now, &c);
+    sse_submit(s, feed, now, &c);
 }
 
 static void ask_first(struct stream *s, uint32_t feed, struct now now)
@@ -113,7 +113,7 @@ static void first_answer(struct stream *s, uint32_t feed, const struct completio
     if (place && f->next_seq != place->seq + 1) {
         f->next_seq = place->seq + 1; /* the queues were named in another order: ask at the right place */
         f->state = FEED_AGAIN;
-        stream_todo(s);
+        sse_todo(s);
         return;
     }
     f->state = FEED_IDLE;
@@ -121,7 +121,7 @@ static void first_answer(struct stream *s, uint32_t feed, const struct completio
         settle_place(s, f, done);
     else /* an answer's message is not sent but read again, with others */
         f->next_seq = done->u.read.count > 0 ? done->u.read.messages[0].seq : done->u.read.next_seq;
-    stream_answered(s);
+    sse_answered(s);
 }
 
 static void begun(struct stream *s)
@@ -144,7 +144,7 @@ static void send_event(struct stream *s, struct feed *f, const struct stored_mes
     struct event_look look = {f->queue_id, f->queue, s->format, s->naming};
     struct event_bytes e;
     f->next_seq = m->seq + 1;
-    if (!events_get(sse->events, &look, sse->epoch(sse->epoch_arg), m, &e)) {
+    if (!sse_events_get(sse->events, &look, sse->epoch(sse->epoch_arg), m, &e)) {
         sse_stream_say_end(&s->out, "failed", "no memory for an event; connect again later", NULL);
         sse_stream_finish(&s->out);
         return;
@@ -174,7 +174,7 @@ static void go_on(struct stream *s, uint32_t feed, const struct completion *done
     if (next_seq == done->u.read.last_seq + 1)
         ask(s, feed, net_now(s->sse->net), next_seq, false);
     else
-        stream_todo(s);
+        sse_todo(s);
 }
 
 static void next_answer(struct stream *s, uint32_t feed, const struct completion *done)
@@ -212,7 +212,7 @@ static void answer(struct stream *s, uint32_t feed, const struct completion *don
     if (s->x)
         first_answer(s, feed, done);
     else if (done->error)
-        stream_feed_over(s, feed, done->error, done->text);
+        sse_feed_over(s, feed, done->error, done->text);
     else
         next_answer(s, feed, done);
 }
@@ -228,4 +228,4 @@ static void pump(struct stream *s, struct now now)
     }
 }
 
-const struct stream_kind positions_kind = {ask_first, answer, begun, pump};
+const struct stream_kind sse_by_position = {ask_first, answer, begun, pump};

@@ -6,9 +6,9 @@
 
 static void get_events(void *arg, struct http_exchange *x, const struct http_request *r)
 {
-    struct stream *s = stream_parse(arg, x, r);
+    struct stream *s = sse_parse(arg, x, r);
     if (s)
-        stream_start(s, x);
+        sse_start(s, x);
 }
 
 static const struct http_route ROUTES[] = {
@@ -31,11 +31,11 @@ struct sse *sse_new(const struct sse_options *options, struct http *http, struct
                       .epoch = epoch,
                       .epoch_arg = arg,
                       .hub = sse_hub_new(&hub, http),
-                      .events = events_new(http_net(http)),
+                      .events = sse_events_new(http_net(http)),
                       .pumped_turn = UINT64_MAX};
     buf_init(&s->scratch, 0);
     TAILQ_INIT(&s->todo);
-    net_timer_init(&s->pump, stream_pump, s);
+    net_timer_init(&s->pump, sse_pump, s);
     if (s->hub && s->events && http_add_routes(http, ROUTES, sizeof(ROUTES) / sizeof(ROUTES[0]), s))
         return s;
     sse_free(s);
@@ -47,9 +47,9 @@ void sse_free(struct sse *s)
     if (!s)
         return;
     for (struct stream *left; (left = TAILQ_FIRST(&s->todo));)
-        stream_release(left); /* refused, and not looked at any more */
+        sse_release(left); /* refused, and not looked at any more */
     sse_hub_free(s->hub);
-    events_free(s->events);
+    sse_events_free(s->events);
     buf_release(&s->scratch);
     free(s);
 }

@@ -24,10 +24,10 @@ struct event_id {
 };
 enum { EVENT_ID_EPOCH_BYTES = 16, EVENT_ID_PLACE_BYTES = 1 + 8 + 1 + 16 };
 /* Each returns what it wrote: at most the number of bytes above. */
-size_t event_id_put_epoch(char *out, uint64_t epoch);
-size_t event_id_put_place(char *out, const struct place *p);
+size_t sse_id_put_epoch(char *out, uint64_t epoch);
+size_t sse_id_put_place(char *out, const struct place *p);
 /* The parsed id, the caller's to free. NULL: it makes no sense, or has more places than `max` (*no_memory: or no memory). */
-struct event_id *event_id_parse(const char *text, size_t len, size_t max, bool *no_memory);
+struct event_id *sse_id_parse(const char *text, size_t len, size_t max, bool *no_memory);
 
 /* ---- events (events.c) ----------------------------------------------------------------------------------------------- */
 
@@ -50,13 +50,13 @@ struct event_bytes {
     bool lent; /* they stay until the turn's end; else until the next event is made */
 };
 struct events;
-struct events *events_new(struct net *net);
-void events_free(struct events *e);
+struct events *sse_events_new(struct net *net);
+void sse_events_free(struct events *e);
 /* false: no memory. */
-bool events_get(struct events *e, const struct event_look *look, uint64_t epoch, const struct stored_message *m,
-                struct event_bytes *out);
+bool sse_events_get(struct events *e, const struct event_look *look, uint64_t epoch, const struct stored_message *m,
+                    struct event_bytes *out);
 /* One with a receipt, which nobody else gets: appended to `out`, with its blank line. false: no memory. */
-bool event_put(struct buf *out, const struct event_look *look, const struct form_message *m);
+bool sse_event_put(struct buf *out, const struct event_look *look, const struct form_message *m);
 
 /* ---- streams (stream.c, positions.c, consumer.c) ----------------------------------------------------------------------- */
 
@@ -112,7 +112,7 @@ struct stream_kind {
     void (*begun)(struct stream *s);                /* the head is written */
     void (*pump)(struct stream *s, struct now now); /* it was put on `todo`, and may want to ask */
 };
-extern const struct stream_kind positions_kind, consumer_kind;
+extern const struct stream_kind sse_by_position, sse_by_group;
 
 struct stream {
     struct client client;
@@ -132,19 +132,19 @@ struct stream {
 };
 
 /* What the request says, as a stream that has not begun. NULL: it was refused. (params.c) */
-struct stream *stream_parse(struct sse *sse, struct http_exchange *x, const struct http_request *r);
-void stream_start(struct stream *s, struct http_exchange *x); /* ask for the first answers */
-void stream_free(struct stream *s);
-void stream_release(struct stream *s); /* its memory alone: the broker ends */
-void stream_todo(struct stream *s); /* look at it in the next turn: the engine is not called from inside its answers */
+struct stream *sse_parse(struct sse *sse, struct http_exchange *x, const struct http_request *r);
+void sse_start(struct stream *s, struct http_exchange *x); /* ask for the first answers */
+void sse_drop(struct stream *s);
+void sse_release(struct stream *s); /* its memory alone: the broker ends */
+void sse_todo(struct stream *s);    /* look at it in the next turn: the engine is not called from inside its answers */
 /* The request is refused; the stream goes away in the next turn. */
-void stream_refuse(struct stream *s, broker_error error, const char *text, uint32_t retry_ms);
-void stream_answered(struct stream *s); /* a first answer came; after the last one the stream begins */
-bool consumer_deliver(struct stream *s, const struct delivery *d);
+void sse_refuse(struct stream *s, broker_error error, const char *text, uint32_t retry_ms);
+void sse_answered(struct stream *s); /* a first answer came; after the last one the stream begins */
+bool sse_deliver(struct stream *s, const struct delivery *d);
 /* This queue has no more events: event "end", and if it was the last the stream ends. Only QUEUE_NOT_FOUND and
    GROUP_NOT_FOUND are of one queue alone. */
-void stream_feed_over(struct stream *s, uint32_t feed, broker_error error, const char *text);
-void stream_submit(struct stream *s, uint32_t feed, struct now now, struct command *c); /* token.stream: feed + 1 */
-void stream_pump(void *sse, struct now now);
+void sse_feed_over(struct stream *s, uint32_t feed, broker_error error, const char *text);
+void sse_submit(struct stream *s, uint32_t feed, struct now now, struct command *c); /* token.stream: feed + 1 */
+void sse_pump(void *sse, struct now now);
 
 #endif

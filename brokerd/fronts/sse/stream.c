@@ -17,7 +17,7 @@ static void pump_arm(struct sse *sse)
     net_timer_set(sse->net, &sse->pump, net_now(sse->net).mono);
 }
 
-void stream_todo(struct stream *s)
+void sse_todo(struct stream *s)
 {
     if (s->is_todo)
         return;
@@ -35,7 +35,7 @@ static void todo_remove(struct stream *s)
 }
 
 /* Those that are there now, each once: what they ask for may be answered at once, and puts them there again. */
-void stream_pump(void *arg, struct now now)
+void sse_pump(void *arg, struct now now)
 {
     struct sse *sse = arg;
     struct stream *last = TAILQ_LAST(&sse->todo, stream_list), *s;
@@ -50,7 +50,7 @@ void stream_pump(void *arg, struct now now)
         more = s != last;
         todo_remove(s);
         if (s->is_refused)
-            stream_free(s);
+            sse_drop(s);
         else if (!s->x && s->out.is_over)
             client_close(sse->clients, &s->client, now);
         else
@@ -62,13 +62,13 @@ void stream_pump(void *arg, struct now now)
 
 /* ---- the end -------------------------------------------------------------------------------------------------------- */
 
-void stream_free(struct stream *s)
+void sse_drop(struct stream *s)
 {
     client_close(s->sse->clients, &s->client, net_now(s->sse->net));
-    stream_release(s);
+    sse_release(s);
 }
 
-void stream_release(struct stream *s)
+void sse_release(struct stream *s)
 {
     todo_remove(s);
     free(s->filter);
@@ -77,14 +77,14 @@ void stream_release(struct stream *s)
     free(s);
 }
 
-void stream_refuse(struct stream *s, broker_error error, const char *text, uint32_t retry_ms)
+void sse_refuse(struct stream *s, broker_error error, const char *text, uint32_t retry_ms)
 {
     struct http_exchange *x = s->x;
     if (!x)
         return; /* it was refused already */
     s->x = NULL;
     s->is_refused = true;
-    stream_todo(s);
+    sse_todo(s);
     http_refuse(x, error, text, retry_ms);
 }
 
@@ -103,7 +103,7 @@ static const char *end_reason(broker_error error)
     }
 }
 
-void stream_feed_over(struct stream *s, uint32_t feed, broker_error error, const char *text)
+void sse_feed_over(struct stream *s, uint32_t feed, broker_error error, const char *text)
 {
     struct feed *f = &s->feeds[feed];
     char extra[16 + NAME_MAX_BYTES + 1];
@@ -119,23 +119,23 @@ void stream_feed_over(struct stream *s, uint32_t feed, broker_error error, const
 
 static void gone(void *owner)
 {
-    stream_free(owner);
+    sse_drop(owner);
 }
 
 static void out_closed(struct sse_stream *out)
 {
-    stream_free(container_of(out, struct stream, out));
+    sse_drop(container_of(out, struct stream, out));
 }
 
 /* What was leased to it goes back now, not when the last bytes have left. */
 static void out_ended(struct sse_stream *out)
 {
-    stream_todo(container_of(out, struct stream, out));
+    sse_todo(container_of(out, struct stream, out));
 }
 
 static void out_drained(struct sse_stream *out)
 {
-    stream_todo(container_of(out, struct stream, out));
+    sse_todo(container_of(out, struct stream, out));
 }
 
 /* ---- the beginning -------------------------------------------------------------------------------------------------- */
@@ -157,14 +157,14 @@ static void stream_begin(struct stream *s)
         snprintf(comment, sizeof(comment), "events of %u queues", s->feed_count);
     if (!sse_stream_begin(&s->out, s->sse->hub, &OUT_OPS, x, comment)) {
         s->is_refused = true;
-        stream_todo(s);
+        sse_todo(s);
         return;
     }
     s->kind->begun(s);
-    stream_todo(s);
+    sse_todo(s);
 }
 
-void stream_answered(struct stream *s)
+void sse_answered(struct stream *s)
 {
     if (--s->unanswered == 0)
         stream_begin(s);
@@ -177,14 +177,14 @@ static void complete(struct client *c, const struct completion *done)
     if (feed >= s->feed_count || s->is_refused)
         return;
     if (s->x && done->error)
-        stream_refuse(s, done->error, done->text, done->retry_ms);
+        sse_refuse(s, done->error, done->text, done->retry_ms);
     else
         s->kind->answer(s, feed, done);
 }
 
 static bool deliver(struct client *c, const struct delivery *d)
 {
-    return consumer_deliver(stream_of(c), d);
+    return sse_deliver(stream_of(c), d);
 }
 
 static void ended(struct client *c, struct token token, broker_error error, const char *text)
@@ -194,25 +194,25 @@ static void ended(struct client *c, struct token token, broker_error error, cons
     if (feed >= s->feed_count || s->is_refused)
         return;
     if (s->x)
-        stream_refuse(s, error, text, 0);
+        sse_refuse(s, error, text, 0);
     else
-        stream_feed_over(s, feed, error, text);
+        sse_feed_over(s, feed, error, text);
 }
 
 static const struct client_ops CLIENT_OPS = {.complete = complete, .deliver = deliver, .ended = ended};
 
-void stream_submit(struct stream *s, uint32_t feed, struct now now, struct command *c)
+void sse_submit(struct stream *s, uint32_t feed, struct now now, struct command *c)
 {
     c->token.stream = feed + 1;
     c->queue = (struct name){s->feeds[feed].queue, strlen(s->feeds[feed].queue)};
     client_submit(s->sse->clients, &s->client, now, c);
 }
 
-void stream_start(struct stream *s, struct http_exchange *x)
+void sse_start(struct stream *s, struct http_exchange *x)
 {
     struct now now = net_now(s->sse->net);
     if (!client_open(s->sse->clients, &s->client, &CLIENT_OPS, &identity_anyone)) {
-        stream_free(s);
+        sse_drop(s);
         http_refuse(x, BROKER_LIMIT_REACHED, "too many clients at once, or no memory for one more; try again", 1000);
         return;
     }

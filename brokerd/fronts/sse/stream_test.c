@@ -58,11 +58,9 @@ static void starts_anywhere(void **state)
 {
     static const struct {
         const char *query, *first;
-    } starts[] = {{"?from=beginning", "\"seq\":1,"},
-                  {"?from=3", "\"seq\":3,"},
-                  {"?from_time=4000", "\"seq\":4,"},
-                  {"?from=beginning&topic=t.2", "\"seq\":2,"},
-                  {"?from_time=4000&topic=t.5", "\"seq\":5,"}};
+    } starts[] = {{"?from=beginning", "\"seq\":1,"},           {"?from=3", "\"seq\":3,"},
+                  {"?from_time=4000", "\"seq\":4,"},           {"?from_time=1970-01-01T00:00:03.5Z", "\"seq\":4,"},
+                  {"?from=beginning&topic=t.2", "\"seq\":2,"}, {"?from_time=4000&topic=t.5", "\"seq\":5,"}};
     for (int i = 1; i <= 5; i++) {
         char topic[16];
         snprintf(topic, sizeof(topic), "t.%d", i);
@@ -274,7 +272,7 @@ static void refusals(void **state)
         {A "?lease=10s", "goes with group"},
         {A "?group=g&from=1", "from does not go with group"},
         {A "?group=", "group has no name"},
-        {A "?group=g&lease=5d", "lease is '5d'"},
+        {A "?group=g&lease=5w", "lease is '5w'"},
         {A "?group=g&max_unsettled=0", "max_unsettled is '0'"},
         {A "?group=g&format=body", "no room for receipts"},
         {A "?topic=a..b", "is no pattern of topics"},
