@@ -32,11 +32,12 @@ static bool receipt_get(const msgpack_object *o, uint64_t *out)
 static broker_error receipt_add(struct request *r, size_t first, const msgpack_object *o)
 {
     struct buf *ranges = &r->c->front->ranges;
-    struct receipt_range *last = (struct receipt_range *)(void *)ranges->bytes + ranges->len / sizeof(*last) - 1;
+    struct receipt_range *last =
+        ranges->len > first ? (struct receipt_range *)(void *)(ranges->bytes + ranges->len - sizeof(*last)) : NULL;
     uint64_t receipt;
     if (!receipt_get(o, &receipt))
         return ws_refuse(r, BROKER_INVALID_ARGUMENT, "a receipt is neither a string of digits nor a whole number");
-    if (ranges->len > first && last->first + last->count == receipt && last->count < UINT32_MAX) {
+    if (last && last->first + last->count == receipt && last->count < UINT32_MAX) {
         last->count++;
         return BROKER_OK;
     }
