@@ -32,11 +32,12 @@ static bool receipt_get(const msgpack_object *o, uint64_t *out)
 static broker_error receipt_add(struct request *r, size_t first, const msgpack_object *o)
 {
     struct buf *ranges = &r->c->front->ranges;
-    struct receipt_range *last = (struct receipt_range *)(void *)ranges->bytes + ranges->len / sizeof(*last) - 1;
+    struct receipt_range *last =
+        ranges->len > first ? (struct receipt_range *)(void *)(ranges->bytes + ranges->len - sizeof(*last)) : NULL;
     uint64_t receipt;
     if (!receipt_get(o, &receipt))
-        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "a receipt is neither a string of digits nor a whole number");
-    if (ranges->len > first && last->first + last->count == receipt && last->count < UINT32_MAX) {
+        return refuse(r, BROKER_INVALID_ARGUMENT, "a receipt is neither a string of digits nor a whole number");
+    if (last && last->first + last->count == receipt && last->count < UINT32_MAX) {
         last->count++;
         return BROKER_OK;
     }
@@ -159,8 +160,9 @@ static broker_error part_message(struct request *r, const msgpack_object *messag
         return ws_refuse(r, BROKER_INVALID_ARGUMENT, "it has neither a \"queue\" nor a \"topic\" to be published to");
     if (!without_queue(r, message, &bare))
         return ws_refuse(r, BROKER_NO_MEMORY, "no memory for the transaction");
-    struct transact_part *last = (struct transact_part *)(void *)(w->parts.bytes + w->parts.len) - 1;
-    bool goes_on = w->parts.len > 0 && last->kind == PART_PUBLISH && last->queue.len == queue.len &&
+    struct transact_part *last =
+        w->parts.len ? (struct transact_part *)(void *)(w->parts.bytes + w->parts.len - sizeof(*last)) : NULL;
+    bool goes_on = last && last->kind == PART_PUBLISH && last->queue.len == queue.len &&
                    (queue.len == 0 || memcmp(last->queue.bytes, queue.bytes, queue.len) == 0);
     if (!goes_on && !(last = part_add(r)))
         return part_failed(r);
