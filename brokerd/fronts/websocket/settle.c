@@ -36,7 +36,7 @@ static broker_error receipt_add(struct request *r, size_t first, const msgpack_o
         ranges->len > first ? (struct receipt_range *)(void *)(ranges->bytes + ranges->len - sizeof(*last)) : NULL;
     uint64_t receipt;
     if (!receipt_get(o, &receipt))
-        return refuse(r, BROKER_INVALID_ARGUMENT, "a receipt is neither a string of digits nor a whole number");
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "a receipt is neither a string of digits nor a whole number");
     if (last && last->first + last->count == receipt && last->count < UINT32_MAX) {
         last->count++;
         return BROKER_OK;
