@@ -289,6 +289,7 @@ bool ways_announce(struct ways *w, const struct conf_args *args)
 void ways_goaway(struct ways *w, const char *text)
 {
     front_tcp_goaway(w->tcp, text);
+    rest_goaway(w->rest);
     http_goaway(w->http, text);
 }
 
