@@ -409,6 +409,55 @@ def front():
         write("front", name, data)
 
 
+# ---- HTTP
+
+
+def http():
+    host = b"Host: broker.example\r\n"
+
+    def request(line=b"GET / HTTP/1.1", *fields, body=b""):
+        return line + b"\r\n" + host + b"".join(f + b"\r\n" for f in fields) + b"\r\n" + body
+
+    get, post = request(), b"POST /echo HTTP/1.1"
+    chunked = b"Transfer-Encoding: chunked"
+    upgrade = (b"Connection: Upgrade", b"Upgrade: websocket")
+    made = {
+        "get": get,
+        "pipeline": get * 3 + request(b"GET /q/a/m/1 HTTP/1.1") + get,
+        "kept": request(b"GET /q/a%2Fb/m/1?a=%41&b=+ HTTP/1.1") * 10 + get,
+        "length": request(post, b"Content-Length: 5", b"Content-Type: text/plain;x=y", body=b"hello") + get,
+        "inner": request(post, b"Content-Length: %d" % len(get), body=get) + get,
+        "chunked": request(post, chunked, body=b"5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\n") + get,
+        "chunks": request(post, chunked, body=b"1\r\na\r\n" * 20 + b"0\r\n\r\n") + get,
+        "expect": request(post, b"Content-Length: 5", b"Expect: 100-continue", body=b"hello") + get,
+        "expect-chunked": request(b"POST /keep HTTP/1.1", chunked, b"Expect: 100-continue", body=b"5\r\nhello\r\n0\r\n\r\n"),
+        "both": request(post, b"Content-Length: 4", chunked, body=b"0\r\n\r\n") + get,
+        "two-lengths": request(post, b"Content-Length: 4", b"Content-Length: 5", body=b"hello"),
+        "encodings": request(post, b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n"),
+        "folded": request(b"GET / HTTP/1.1", b"A: b", b" c") + get,
+        "bare": b"GET / HTTP/1.1\nHost: x\n\n" + get,
+        "old": b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /pieces HTTP/1.0\r\n\r\n" + get,
+        "close": request(b"GET / HTTP/1.1", b"Connection: a, close") + get,
+        "head": request(b"HEAD /pieces HTTP/1.1") + request(b"HEAD / HTTP/1.1") + get,
+        "pieces": request(b"POST /pieces HTTP/1.1", b"Content-Length: 2", body=b"ab") + request(b"GET /pieces HTTP/1.1"),
+        "options": request(b"OPTIONS * HTTP/1.1") + request(b"OPTIONS /echo HTTP/1.1", b"Origin: https://a.example", b"Access-Control-Request-Method: POST"),
+        "browser": request(b"GET / HTTP/1.1", b"Sec-Fetch-Site: cross-site") + request(b"GET / HTTP/1.1", b"Origin: null"),
+        "accept": request(b"GET / HTTP/1.1", b"Accept: text/*;q=0.5, application/json;q=\"a,b\", */*;q=0"),
+        "take": request(b"GET /take HTTP/1.1", *upgrade, body=b"not HTTP any more"),
+        "take-behind": request(b"GET /q/a/m/1 HTTP/1.1") + request(b"GET /take HTTP/1.1", *upgrade, body=b"not HTTP"),
+        "take-unasked": request(b"GET /q/a/m/1 HTTP/1.1") + request(b"GET /take HTTP/1.1") + get,
+        "absolute": request(b"GET http://broker.example/ui/a/b?c HTTP/1.1") + request(b"GET http://other/ HTTP/1.1"),
+        "path": request(b"GET /ui/%2e%2e/x HTTP/1.1") + get,
+        "wrong": request(b"GET /nowhere HTTP/1.1") + request(b"DELETE /echo HTTP/1.1") + request(b"BREW / HTTP/1.1"),
+        "large": request(b"PUT /q/a/m/1 HTTP/1.1", b"Content-Length: 101", body=b"x" * 101),
+        "long": b"GET / HTTP/1.1\r\nA: " + b"b" * 1100,
+        "fields": request(b"GET / HTTP/1.1", *[b"A: b"] * 20),
+        "lines": b"\r\n" + get + b"\r\n" + get + b"\r\n\r\n" + get,
+    }
+    for name, data in made.items():
+        write("http", name, bytes([len(name)]) + data)
+
+
 # ---- what may happen to files
 
 
@@ -437,5 +486,6 @@ if __name__ == "__main__":
     conf()
     client()
     front()
+    http()
     recover()
     print("wrote", HERE, file=sys.stderr)

@@ -197,37 +197,36 @@ static size_t head_complete(struct conn *c, uint8_t *bytes, size_t head_len, siz
     return head_len + (size_t)head.content_length;
 }
 
-static size_t head_incomplete(struct conn *c, const uint8_t *bytes, size_t len)
+static size_t head_too_large(struct conn *c, const uint8_t *bytes, size_t len)
 {
     struct problem p;
-    partial_begin(c);
-    if (len < c->h->options.max_head_bytes) {
-        c->scanned = len;
-        return 0;
-    }
-    bool has_line = memchr(bytes, '\n', len);
-    problem_set(&p, has_line ? 431 : 414, "head_too_large", "the %s longer than %u bytes",
-                has_line ? "request line and fields are" : "request line is", c->h->options.max_head_bytes);
+    uint32_t most = c->h->options.max_head_bytes;
+    bool has_line = memchr(bytes, '\n', most);
+    problem_set(&p, has_line ? 431 : 414, "head_too_large", "the request line %s longer than %u bytes",
+                has_line ? "and the fields are" : "is", most);
     return refuse_all(c, NULL, &p, len);
 }
 
 static size_t head_input(struct conn *c, uint8_t *bytes, size_t len, size_t *need)
 {
     struct problem p;
-    size_t end;
+    size_t most = c->h->options.max_head_bytes, look = len < most ? len : most, end;
     if (!is_token_byte(bytes[0])) {
         problem_set(&p, 400, "malformed_request", "this is not the beginning of an HTTP/1.1 request");
         return refuse_all(c, NULL, &p, len);
     }
-    switch (head_find_end(bytes, len, c->scanned, &end)) {
+    switch (head_find_end(bytes, look, c->scanned, &end)) {
     case FIND_WRONG:
         problem_set(&p, 400, "malformed_request", "a line of the head ends with LF alone, not with CRLF");
         return refuse_all(c, NULL, &p, len);
-    case FIND_MORE: return head_incomplete(c, bytes, len);
+    case FIND_MORE:
+        if (look == most)
+            return head_too_large(c, bytes, len);
+        partial_begin(c);
+        c->scanned = len;
+        return 0;
     case FIND_END: break;
     }
-    if (end > c->h->options.max_head_bytes)
-        return head_incomplete(c, bytes, end);
     return head_complete(c, bytes, end, len, need);
 }
 

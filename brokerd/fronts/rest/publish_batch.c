@@ -254,10 +254,11 @@ static bool read_packed(struct adding *a, const struct http_request *q)
     for (uint32_t i = 0; i < count; i++) {
         const uint8_t *next = p < end ? wire_skip(p, end) : NULL;
         if (!next)
-            return refuse_all(a, BROKER_INVALID_ARGUMENT,
-                              "the msgpack array has %u messages by its head, and number %u is malformed, cut off or nested "
-                              "deeper than 8",
-                              count, i + 1);
+            return refuse_all(
+                a, BROKER_INVALID_ARGUMENT,
+                "the msgpack array has %u messages by its head, and number %u is malformed, cut off or nested "
+                "deeper than 8",
+                count, i + 1);
         if (!add_packed(a, p, (size_t)(next - p)))
             return false;
         p = next;
