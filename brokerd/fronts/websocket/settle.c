@@ -160,14 +160,9 @@ static broker_error part_message(struct request *r, const msgpack_object *messag
         return ws_refuse(r, BROKER_INVALID_ARGUMENT, "it has neither a \"queue\" nor a \"topic\" to be published to");
     if (!without_queue(r, message, &bare))
         return ws_refuse(r, BROKER_NO_MEMORY, "no memory for the transaction");
-<<<<<<< .merge_file_Ki3adl
-    struct transact_part *last = (struct transact_part *)(void *)(w->parts.bytes + w->parts.len) - 1;
-    bool goes_on = w->parts.len > 0 && last->kind == PART_PUBLISH && last->queue.len == queue.len &&
-=======
     struct transact_part *last =
         w->parts.len ? (struct transact_part *)(void *)(w->parts.bytes + w->parts.len - sizeof(*last)) : NULL;
     bool goes_on = last && last->kind == PART_PUBLISH && last->queue.len == queue.len &&
->>>>>>> .merge_file_uzYY2a
                    (queue.len == 0 || memcmp(last->queue.bytes, queue.bytes, queue.len) == 0);
     if (!goes_on && !(last = part_add(r)))
         return part_failed(r);
