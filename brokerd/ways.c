@@ -150,6 +150,8 @@ static struct websocket *websocket_make(struct ways *w)
         .ping_ms = (uint32_t)c->websocket.ping_ms,
         .close_ms = (uint32_t)c->websocket.close_ms,
         .output_bytes = c->http.output_bytes,
+        .partial_bytes = c->http.chunked_bytes,
+        .max_subscriptions = (uint32_t)c->limits.subscriptions,
         .deflate = c->websocket.deflate,
     };
     return websocket_new(&options, w->http, w->host.clients);
