@@ -29,6 +29,13 @@ void control_pack_queue(msgpack_packer *pk, const broker_queue_info *q)
         {"dead_lettered", q->dead_lettered},
         {"dropped", q->dropped},
         {"duplicates", q->duplicates},
+        {"delivered", q->delivered},
+        {"acked", q->acked},
+        {"redelivered", q->redelivered},
+        {"ready", q->ready},
+        {"leased", q->leased},
+        {"oldest_ms", q->oldest_ms},
+        {"dead", q->dead},
     };
     size_t n = sizeof(numbers) / sizeof(numbers[0]);
     msgpack_pack_map(pk, 2 + n + map_queue_settings_keys.count);

@@ -580,14 +580,22 @@ static broker_queue_info some_queue(void)
                                .expired = 11,
                                .dead_lettered = 12,
                                .dropped = 13,
-                               .duplicates = 14};
+                               .duplicates = 14,
+                               .delivered = 15,
+                               .acked = 16,
+                               .redelivered = 17,
+                               .ready = 18,
+                               .leased = 19,
+                               .oldest_ms = 20,
+                               .dead = 21};
 }
 
 static void queues_are_described(void **state)
 {
-    static const char *const numbers[] = {"id",      "first_seq",     "last_seq",  "messages",  "bytes",
-                                          "groups",  "consumers",     "scheduled", "bindings",  "published",
-                                          "expired", "dead_lettered", "dropped",   "duplicates"};
+    static const char *const numbers[] = {
+        "id",        "first_seq", "last_seq",    "messages", "bytes",         "groups",    "consumers",
+        "scheduled", "bindings",  "published",   "expired",  "dead_lettered", "dropped",   "duplicates",
+        "delivered", "acked",     "redelivered", "ready",    "leased",        "oldest_ms", "dead"};
     const char *patterns[] = {"a.*", ">"};
     broker_queue_info q = some_queue();
     broker_header header = {"h", "v"};

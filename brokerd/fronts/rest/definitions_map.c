@@ -199,9 +199,10 @@ bool definitions_differing(struct rest *r, const json_t *queue, const broker_que
     char text[FORM_TEXT_BYTES];
     msgpack_unpacked wanted = {0}, there = {0};
     json_t *map = definitions_queue_map(queue);
+    msgpack_sbuffer bytes; /* texts that are unpacked stay in them */
     msgpack_packer pk = admin_pack(r);
-    bool good = map && form_json_to_msgpack(&r->map, map, text) == BROKER_OK && unpack(&wanted, &r->map);
-    pk = admin_pack(r);
+    msgpack_sbuffer_init(&bytes);
+    bool good = map && form_json_to_msgpack(&bytes, map, text) == BROKER_OK && unpack(&wanted, &bytes);
     control_pack_queue(&pk, info);
     good = good && unpack(&there, &r->map);
     for (uint32_t i = 0; good && i < wanted.data.via.map.size; i++) {
@@ -214,6 +215,7 @@ bool definitions_differing(struct rest *r, const json_t *queue, const broker_que
     }
     msgpack_unpacked_destroy(&wanted);
     msgpack_unpacked_destroy(&there);
+    msgpack_sbuffer_destroy(&bytes);
     json_decref(map);
     return good;
 }

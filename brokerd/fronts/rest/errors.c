@@ -60,7 +60,8 @@ static const struct {
     {BROKER_CONNECTION_LOST,
      "The connection was lost before the answer came. A publish may have been stored or not; with "
      "an Idempotency-Key it can be sent again."},
-    {BROKER_CONNECTION_REFUSED, "Nobody listens there."},
+    {BROKER_CONNECTION_REFUSED,
+     "Nobody listens at the address that a client tried. Is the broker running, and is it the right port?"},
     {BROKER_OUTBOX_FULL, "A client library holds as many unconfirmed messages as it may."},
     {BROKER_NO_MEMORY, "The broker has no memory for this now. Nothing was done unless the detail says so."},
     {BROKER_IO, "The disk or the network failed. The broker's log says more."},

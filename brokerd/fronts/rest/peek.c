@@ -123,51 +123,71 @@ static void scheduled(void *arg, struct http_exchange *x, const struct http_requ
 
 /* ---- dead letters --------------------------------------------------------------------------------------------------- */
 
-/* What is wanted of them has to wait until it is known where they are: u.read.tags has the query, "QUEUE\0DEAD\0QUERY". */
+/* What is wanted of them, until it is known where they are: u.read.tags, one allocation with all its text. */
+struct dead {
+    struct command command;
+    broker_header headers[FILTER_HEADERS_MAX + 1];
+    char queue[DEAD_NAME_BYTES], origin[NAME_MAX_BYTES + 1];
+    char text[];
+};
+
+static size_t text_bytes(const char *text)
+{
+    return text ? strlen(text) + 1 : 0;
+}
+
+static const char *text_copy(char **at, const char *text)
+{
+    size_t n = text_bytes(text);
+    char *to = *at;
+    if (n == 0)
+        return NULL;
+    memcpy(to, text, n);
+    *at += n;
+    return to;
+}
+
+/* A copy that outlives the request; NULL: no memory. */
+static struct dead *dead_new(const struct command *command)
+{
+    const broker_filter *f = &command->u.scan.filter;
+    size_t bytes = text_bytes(f->topic) + text_bytes(f->key);
+    for (size_t i = 0; i < f->header_count; i++)
+        bytes += text_bytes(f->headers[i].name) + text_bytes(f->headers[i].value);
+    struct dead *d = malloc(sizeof(*d) + bytes);
+    if (!d)
+        return NULL;
+    char *at = d->text;
+    d->command = *command;
+    d->command.u.scan.filter = (broker_filter){.topic = text_copy(&at, f->topic),
+                                               .key = text_copy(&at, f->key),
+                                               .headers = d->headers,
+                                               .header_count = f->header_count};
+    for (size_t i = 0; i < f->header_count; i++) {
+        d->headers[i].name = text_copy(&at, f->headers[i].name);
+        d->headers[i].value = text_copy(&at, f->headers[i].value);
+    }
+    return d;
+}
+
 static void dead_submit(struct call *c)
 {
-    struct rest *r = c->rest;
-    struct params p;
-    struct filter_in filter;
-    struct command command;
-    const char *queue = c->u.read.tags, *dead = queue + strlen(queue) + 1, *query = dead + strlen(dead) + 1;
-    struct http_request q = {.query = {query, strlen(query)}, .params = {{dead, strlen(dead)}}};
-    if (!read_query(r, &q, WITHOUT_STATE, &p, &command, &filter)) { /* no memory: it was right before */
-        call_refuse(c, BROKER_NO_MEMORY, p.error, 1000);
-        return;
-    }
+    struct dead *d = (struct dead *)c->u.read.tags;
     /* Several queues may share one for their dead letters: those of this one are meant. */
-    broker_filter *f = &command.u.scan.filter;
-    if (f->header_count == FILTER_HEADERS_MAX) {
-        call_refuse(c, BROKER_INVALID_ARGUMENT, "too many headers to look for; give at most 31", 0);
-        return;
-    }
-    filter.headers[f->header_count++] = (broker_header){"dead-queue", queue};
-    if (form_is_single(c->u.read.form))
-        command.u.scan.max_messages = 1;
-    call_submit(c, &command);
+    d->headers[d->command.u.scan.filter.header_count++] = (broker_header){"dead-queue", d->origin};
+    d->command.queue = (struct name){d->queue, strlen(d->queue)};
+    call_submit(c, &d->command);
 }
 
 static void dead_answer(struct call *c, const struct completion *done)
 {
+    struct dead *d = (struct dead *)c->u.read.tags;
     if (done->type == COMMAND_SCAN) {
         peek_answer(c, done);
         return;
     }
-    char dead[DEAD_NAME_BYTES];
-    const char *queue = done->u.describe.queue->name, *query = c->u.read.tags;
-    dead_letters_of(done, dead);
-    size_t queue_len = strlen(queue) + 1, dead_len = strlen(dead) + 1, query_len = strlen(query) + 1;
-    char *text = malloc(queue_len + dead_len + query_len);
-    if (!text) {
-        call_refuse(c, BROKER_NO_MEMORY, "no memory for the request; try again", 1000);
-        return;
-    }
-    memcpy(text, queue, queue_len);
-    memcpy(text + queue_len, dead, dead_len);
-    memcpy(text + queue_len + dead_len, query, query_len);
-    free(c->u.read.tags);
-    c->u.read.tags = text;
+    dead_letters_of(done, d->queue);
+    snprintf(d->origin, sizeof(d->origin), "%s", done->u.describe.queue->name);
     c->u.read.seq = 1; /* it is described */
     call_later(c, dead_submit);
 }
@@ -189,7 +209,7 @@ static void dead(void *arg, struct http_exchange *x, const struct http_request *
     struct call *c = begin(arg, x, q, WITHOUT_STATE, &DEAD, &command, &filter);
     if (!c)
         return;
-    c->u.read.tags = strndup(q->query.bytes ? q->query.bytes : "", q->query.len);
+    c->u.read.tags = (char *)dead_new(&command);
     command = (struct command){.type = COMMAND_QUEUE_DESCRIBE, .queue = command.queue};
     if (c->u.read.tags)
         call_submit(c, &command);
