@@ -661,6 +661,31 @@ static void test_goaway(void **state)
     expect_end();
 }
 
+/* Who waits is asked to answer; who does not is refused in the end. */
+static void test_waiting_exchanges_at_the_end(void **state)
+{
+    put(GET("/keep/patient1") GET("/keep/a") GET("/keep/patient2") GET("/keep/b"));
+    turns(3);
+    struct http_exchange *x = kept_by("b")->x;
+    http_goaway(http, "soon");
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(kept[i].goaway, 1);
+    expect(200, "nothing came");
+    http_chunked_begin(x, &piece_head);
+    http_chunked_write(x, "some", 4);
+    http_finish(http);
+    assert_int_equal(kept_by("a")->gone + kept_by("b")->gone, 2);
+    assert_int_equal(response(), 503);
+    assert_non_null(strstr(body, "SHUTTING_DOWN"));
+    expect(200, "nothing came");
+    assert_int_equal(response(), 200);
+    turns(3);
+    assert_string_equal(got, "4\r\nsome\r\n"); /* broken off */
+    got_len = 0;
+    shutdown(fd, SHUT_WR);
+    expect_end();
+}
+
 static void test_refused_connections_are_told_why(void **state)
 {
     uint8_t text[512];
@@ -711,6 +736,7 @@ int main(void)
         TEST(test_readers_that_stop),
         TEST(test_taken_over_readers_that_stop),
         TEST(test_goaway),
+        TEST(test_waiting_exchanges_at_the_end),
         TEST(test_refused_connections_are_told_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
