@@ -111,6 +111,34 @@ static void test_sent_means_all(void **state)
     assert_int_equal(kept_by("a")->sent_not, 1);
 }
 
+/* Little of it is left, so that the output is no more full: it is not sent all the same. */
+static void test_a_little_unsent_is_not_sent(void **state)
+{
+    static char bytes[1 << 20];
+    size_t at_once = 0;
+    ssize_t n;
+    big = 900000;
+    put(GET("/big"));
+    for (int i = 0; i < 5; i++)
+        net_turn(net, false);
+    while ((n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+        at_once += (size_t)n; /* what the system takes of one connection */
+    assert_true(at_once > 50000 && at_once < 800000);
+    dial();
+    want_sent = true;
+    put(GET("/keep/a"));
+    turns(3);
+    memset(bytes, 'x', at_once + 20000);
+    bytes[at_once + 20000] = '\0';
+    kept_answer("a", bytes);
+    for (int i = 0; i < 10; i++)
+        net_turn(net, false);
+    assert_int_equal(kept_by("a")->sent_all + kept_by("a")->sent_not, 0);
+    assert_int_equal(response(), 200);
+    turns(3);
+    assert_int_equal(kept_by("a")->sent_all, 1);
+}
+
 static void test_sent_before_the_end(void **state)
 {
     want_sent = true;
@@ -709,6 +737,7 @@ int main(void)
         TEST(test_a_half_closed_connection_is_gone),
         TEST(test_sent),
         TEST(test_sent_means_all),
+        TEST(test_a_little_unsent_is_not_sent),
         TEST(test_sent_before_the_end),
         TEST(test_requests_wait_while_too_many_are_under_way),
         TEST(test_early_answers_are_bounded),
