@@ -176,6 +176,20 @@ void conn_drop_exchanges(struct conn *c)
     c->buffered = 0;
 }
 
+void conn_end_exchanges(struct conn *c)
+{
+    struct http_exchange *x;
+    while ((x = STAILQ_FIRST(&c->exchanges))) { /* it has no answer, or it would have left */
+        if (x->ops)
+            x->ops->gone(x->owner);
+        x->ops = NULL;
+        if (x->state == EXCHANGE_OPEN)
+            http_refuse(x, BROKER_SHUTTING_DOWN, "the broker is shutting down", 1000);
+        else
+            http_abort(x);
+    }
+}
+
 void conn_refuse(struct conn *c, const struct head *head, const struct problem *p)
 {
     c->closing = true;

@@ -191,6 +191,9 @@ static size_t head_complete(struct conn *c, uint8_t *bytes, size_t head_len, siz
                     (unsigned long long)head.content_length, limit);
         return refuse_all(c, &head, &p, len);
     }
+    const struct http_text *origin;
+    if (head.body != BODY_NONE && !origin_check(h, &head, &p, &origin)) /* before the body is asked for */
+        return refuse_all(c, &head, &p, len);
     if (head.body == BODY_CHUNKED || (head.body == BODY_LENGTH && len - head_len < head.content_length))
         return body_wait(c, &head, limit, need);
     dispatch(c, &head, &m, bytes + head_len, (size_t)head.content_length);

@@ -307,6 +307,21 @@ struct net *http_net(const struct http *h)
     return h->net;
 }
 
+/* Answers take exchanges off the list, so each look begins at the front. */
+static void tell_exchanges(struct conn *c)
+{
+    struct http_exchange *x;
+    do {
+        STAILQ_FOREACH(x, &c->exchanges, next)
+        if (x->state == EXCHANGE_OPEN && x->ops && x->ops->goaway && !x->told_goaway)
+            break;
+        if (x) {
+            x->told_goaway = true;
+            x->ops->goaway(x->owner);
+        }
+    } while (x);
+}
+
 void http_goaway(struct http *h, const char *text)
 {
     struct conn *c, *next;
@@ -322,6 +337,8 @@ void http_goaway(struct http *h, const char *text)
             if (c->count == 0)
                 net_conn_finish(c->net);
         }
+        if (!c->is_taken)
+            tell_exchanges(c);
     }
 }
 
@@ -340,6 +357,7 @@ void http_finish(struct http *h)
     TAILQ_FOREACH(c, &h->conns, all)
     {
         c->closing = true;
+        conn_end_exchanges(c);
         net_conn_finish(c->net);
     }
 }

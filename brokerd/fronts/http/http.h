@@ -84,9 +84,12 @@ struct http_exchange_ops {
     void (*gone)(void *owner);
     /* Chunked: output that http_is_full complained of has drained. NULL: not wanted. */
     void (*drained)(void *owner);
-    /* After http_respond: all of the response is in the system's hands (true), or it will never be (false): the connection
+    /* After http_respond or http_chunked_end: all of the response is in the system's hands (true), or it will never be (false): the connection
        broke first. Exactly once. NULL: not wanted, and the owner is not told anything after http_respond. */
     void (*sent)(void *owner, bool all);
+    /* The broker is about to stop: whoever only waits for something answers now. NULL: it is under way and will be answered
+       soon anyway. What is left at http_finish is told `gone`, and the client 503. */
+    void (*goaway)(void *owner);
 };
 /* A handler that returns without an answer must have called this; until the answer, x is valid and ops->gone may come. */
 void http_keep(struct http_exchange *x, const struct http_exchange_ops *ops, void *owner);

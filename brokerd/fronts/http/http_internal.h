@@ -104,6 +104,7 @@ struct http_exchange {
     bool is_head, close, keep_alive;
     bool until_close; /* a streamed response to HTTP/1.0: no chunks, its end is the connection's */
     bool told_full;   /* the owner waits for `drained` */
+    bool told_goaway;
 };
 
 STAILQ_HEAD(exchange_list, http_exchange);
@@ -188,6 +189,7 @@ bool exchange_is_last(const struct http_exchange *x);
 bool exchange_write(struct http_exchange *x, const void *a, size_t a_len, const void *b, size_t b_len);
 void exchange_complete(struct http_exchange *x); /* everything is written */
 void exchange_free(struct http *h, struct http_exchange *x);
+void conn_end_exchanges(struct conn *c);  /* the broker stops: what is not answered yet is refused */
 void conn_drop_exchanges(struct conn *c); /* the connection is over: their owners are told */
 /* A request that could not even be read: a problem behind the others' answers, then the end. */
 void conn_refuse(struct conn *c, const struct head *head, const struct problem *p);

@@ -111,6 +111,34 @@ static void test_sent_means_all(void **state)
     assert_int_equal(kept_by("a")->sent_not, 1);
 }
 
+/* Little of it is left, so that the output is no more full: it is not sent all the same. */
+static void test_a_little_unsent_is_not_sent(void **state)
+{
+    static char bytes[1 << 20];
+    size_t at_once = 0;
+    ssize_t n;
+    big = 900000;
+    put(GET("/big"));
+    for (int i = 0; i < 5; i++)
+        net_turn(net, false);
+    while ((n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+        at_once += (size_t)n; /* what the system takes of one connection */
+    assert_true(at_once > 50000 && at_once < 800000);
+    dial();
+    want_sent = true;
+    put(GET("/keep/a"));
+    turns(3);
+    memset(bytes, 'x', at_once + 20000);
+    bytes[at_once + 20000] = '\0';
+    kept_answer("a", bytes);
+    for (int i = 0; i < 10; i++)
+        net_turn(net, false);
+    assert_int_equal(kept_by("a")->sent_all + kept_by("a")->sent_not, 0);
+    assert_int_equal(response(), 200);
+    turns(3);
+    assert_int_equal(kept_by("a")->sent_all, 1);
+}
+
 static void test_sent_before_the_end(void **state)
 {
     want_sent = true;
@@ -661,6 +689,31 @@ static void test_goaway(void **state)
     expect_end();
 }
 
+/* Who waits is asked to answer; who does not is refused in the end. */
+static void test_waiting_exchanges_at_the_end(void **state)
+{
+    put(GET("/keep/patient1") GET("/keep/a") GET("/keep/patient2") GET("/keep/b"));
+    turns(3);
+    struct http_exchange *x = kept_by("b")->x;
+    http_goaway(http, "soon");
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(kept[i].goaway, 1);
+    expect(200, "nothing came");
+    http_chunked_begin(x, &piece_head);
+    http_chunked_write(x, "some", 4);
+    http_finish(http);
+    assert_int_equal(kept_by("a")->gone + kept_by("b")->gone, 2);
+    assert_int_equal(response(), 503);
+    assert_non_null(strstr(body, "SHUTTING_DOWN"));
+    expect(200, "nothing came");
+    assert_int_equal(response(), 200);
+    turns(3);
+    assert_string_equal(got, "4\r\nsome\r\n"); /* broken off */
+    got_len = 0;
+    shutdown(fd, SHUT_WR);
+    expect_end();
+}
+
 static void test_refused_connections_are_told_why(void **state)
 {
     uint8_t text[512];
@@ -684,6 +737,7 @@ int main(void)
         TEST(test_a_half_closed_connection_is_gone),
         TEST(test_sent),
         TEST(test_sent_means_all),
+        TEST(test_a_little_unsent_is_not_sent),
         TEST(test_sent_before_the_end),
         TEST(test_requests_wait_while_too_many_are_under_way),
         TEST(test_early_answers_are_bounded),
@@ -711,6 +765,7 @@ int main(void)
         TEST(test_readers_that_stop),
         TEST(test_taken_over_readers_that_stop),
         TEST(test_goaway),
+        TEST(test_waiting_exchanges_at_the_end),
         TEST(test_refused_connections_are_told_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

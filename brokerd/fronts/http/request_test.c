@@ -326,9 +326,14 @@ static void test_fields_of_responses(void **state)
     };
     put("GET /keep/a HTTP/1.1\r\n" H "\r\n");
     turns(3);
-    http_respond(kept_by("a")->x,
-                 &(struct http_response){.status = 299, .body = "x", .body_len = 1, .fields = some, .field_count = 8});
+    http_respond(kept_by("a")->x, &(struct http_response){.status = 299,
+                                                          .type = "text/html\r\nSet-Cookie: c",
+                                                          .body = "x",
+                                                          .body_len = 1,
+                                                          .fields = some,
+                                                          .field_count = 8});
     expect(299, "x");
+    assert_true(has_field("Content-Type: application/octet-stream"));
     assert_true(has_field("Good: value"));
     assert_true(has_field("Also-Good: \xc3\xa4"));
     assert_true(has_field("Content-Length: 1"));

@@ -137,6 +137,15 @@ static bool field_is_good(const struct http_field *f, bool upgrade)
     return f->name.len > 0 && (upgrade || !text_is(f->name, "connection"));
 }
 
+/* It may be what somebody published. */
+static const char *good_type(const char *type)
+{
+    for (const char *p = type; p && *p; p++)
+        if (!is_value_byte((uint8_t)*p))
+            return "application/octet-stream";
+    return type;
+}
+
 static char *put_fields(char *p, const struct http_field *fields, size_t count, struct plan *plan)
 {
     for (size_t i = 0; i < count; i++) {
@@ -171,7 +180,8 @@ static bool head_make(struct http_exchange *x, const struct http_response *r, st
 {
     struct conn *c = x->conn;
     struct http *h = c->h;
-    size_t type_len = r->type ? strlen(r->type) : 0, most = 512 + type_len + (x->origin ? strlen(x->origin) : 0);
+    const char *type = good_type(r->type);
+    size_t type_len = type ? strlen(type) : 0, most = 512 + type_len + (x->origin ? strlen(x->origin) : 0);
     for (size_t i = 0; i < r->field_count; i++)
         most += r->fields[i].name.len + r->fields[i].value.len + 4;
     buf_clear(&h->head);
@@ -181,8 +191,8 @@ static bool head_make(struct http_exchange *x, const struct http_response *r, st
         return false;
     }
     p = put_date(put_status(p, r->status), h);
-    if (r->type) {
-        p = put(PUT(p, "Content-Type: "), r->type, type_len);
+    if (type) {
+        p = put(PUT(p, "Content-Type: "), type, type_len);
         p = PUT(p, "\r\n");
     }
     if (plan->has_length)

@@ -83,7 +83,15 @@ static void sent(void *owner, bool all)
     *(all ? &k->sent_all : &k->sent_not) += 1;
 }
 
-static const struct http_exchange_ops plain_ops = {.gone = gone, .drained = drained};
+static void goaway(void *owner)
+{
+    struct kept *k = owner;
+    k->goaway++;
+    if (strncmp(k->name, "patient", 7) == 0)
+        kept_answer(k->name, "nothing came");
+}
+
+static const struct http_exchange_ops plain_ops = {.gone = gone, .drained = drained, .goaway = goaway};
 static const struct http_exchange_ops sent_ops = {.gone = gone, .drained = drained, .sent = sent};
 
 static void keep(void *arg, struct http_exchange *x, const struct http_request *r)

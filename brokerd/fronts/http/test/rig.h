@@ -26,7 +26,7 @@ extern size_t read_buffer_bytes;
 struct kept {
     char name[32];
     struct http_exchange *x;
-    unsigned gone, drained, sent_all, sent_not;
+    unsigned gone, drained, goaway, sent_all, sent_not;
 };
 extern struct kept kept[128];
 extern unsigned kept_count;
