@@ -227,6 +227,15 @@ def test_a_client_that_does_not_take_its_messages(broker, http, queue):
     assert {m["attempt"] for m in got} <= {1, 2}
 
 
+def test_a_queue_that_goes_ends_the_waits(broker, http, queue):
+    waiters = [Waiter(broker, f"/v1/queues/{queue}/messages?wait=20s", "GET"), Waiter(broker, f"/v1/queues/{queue}/lease?wait=20s")]
+    harness.until(lambda: waiting(http, queue) == 1)
+    http.ok("DELETE", f"/v1/queues/{queue}")
+    for waiter in waiters:
+        answer = waiter.get()
+        assert answer.status == 404 and answer.json()["code"] == "QUEUE_NOT_FOUND", answer
+
+
 def test_a_stop_does_not_wait_for_long_polls():
     with harness.Broker() as broker, web.connect(broker) as http:
         http.ok("PUT", "/v1/queues/q")

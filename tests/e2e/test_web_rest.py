@@ -168,6 +168,22 @@ def test_pipelined_publishes_are_answered_in_order(broker, http, queue):
     assert [m["body"] for m in messages(http, queue)] == ["%03d" % i for i in range(50)]
 
 
+def test_what_was_answered_is_there_after_a_kill():
+    with harness.Broker() as broker:
+        with web.connect(broker) as http:
+            http.ok("PUT", "/v1/queues/q")
+            for i in range(20):
+                assert http.request("POST", "/v1/queues/q/messages", b"%d" % i).status == 201
+            assert http.request("POST", "/v1/queues/q/messages/batch", [{"body": "20"}, {"body": "21"}]).status == 201
+            first = http.ok("POST", "/v1/queues/q/lease").json()["messages"][0]
+            http.ok("POST", f"/v1/receipts/{first['receipt']}/ack")
+        broker.restart()
+        with web.connect(broker) as http:
+            left = http.ok("POST", "/v1/queues/q/lease?max=100").json()["messages"]
+            assert sorted(int(m["body"]) for m in left) == list(range(1, 22))
+            assert http.refused(409, "POST", f"/v1/receipts/{first['receipt']}/ack")["code"] == "STALE_RECEIPT"
+
+
 # ---- many -------------------------------------------------------------------------------------------------------------------
 
 

@@ -458,6 +458,59 @@ def http():
         write("http", name, bytes([len(name)]) + data)
 
 
+# ---- REST
+
+
+def rest():
+    def request(line, *fields, body=None, more=b""):
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        if body is not None:
+            fields = (*fields, b"Content-Length: %d" % len(body))
+        return line + b" HTTP/1.1\r\nHost: x\r\n" + b"".join(f + b"\r\n" for f in fields) + b"\r\n" + (body or b"") + more
+
+    publish, batch, lease, read = b"POST /v1/queues/q/messages", b"POST /v1/queues/q/messages/batch", b"POST /v1/queues/q/lease", b"GET /v1/queues/q/messages"
+    event = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
+    binary = (b"ce-specversion: 1.0", b"ce-id: 1", b"ce-source: /s", b"ce-type: t", b"ce-x: %C3%A4", b"ce-partitionkey: \"p\"")
+    structured, events = b"Content-Type: application/cloudevents+json", b"Content-Type: application/cloudevents-batch+json"
+    lines, packed = b"Content-Type: application/x-ndjson", b"Content-Type: application/msgpack"
+    fields = (b"Broker-Key: a%2Fb", b"Broker-Priority: 9", b"Broker-Delay: 1ms", b"Broker-Ttl: 1h", b"Broker-Topic: t.u", b"Broker-Sync: none", b"Idempotency-Key: \"i\"", b"Broker-Header-A%42: %C3%A4", b"Content-Type: text/plain")
+    message = {"body": "b", "key": "k", "headers": {"a": "b"}, "id": "i", "priority": 3, "ttl_ms": 5, "delay_ms": 1, "topic": "t"}
+    accept = [b"application/json", b"application/x-ndjson", b"application/msgpack", b"application/octet-stream", b"application/cloudevents+json", b"application/cloudevents-batch+json"]
+    made = {
+        "publish": request(publish, *fields, body=b"hello"),
+        "at": request(publish, b"Broker-At: 2031-05-07T09:30:00.25+02:00", body=b""),
+        "misspelt": request(publish, b"Broker-Priorty: 1", body=b"") + request(read + b"?form=1&max=2"),
+        "topic": request(b"POST /v1/topics/t.u/messages?unroutable=ok", body=b"x") + request(b"POST /v1/topics/t.u/messages/batch", body=[message]),
+        "batch": request(batch, body=[message, {"body_json": [1, {}]}, {"body_base64": "AP8="}, 7, {"x": 1}]),
+        "lines": request(batch, lines, body=b'{"body":"a"}\r\n\n{"body":\n{}'),
+        "packed": request(batch, packed, body=msgpack.packb([{"body": b"\x00\xff"}, {"id": b"i", "headers": {"a": "b"}}, 7])),
+        "packed-lie": request(batch, packed, body=b"\xdd\xff\xff\xff\xff\x81\xa4body\xdb\xff\xff\xff\xff"),
+        "binary": request(publish, *binary, body=b"{}") + b"".join(request(lease, b"Accept: " + a) for a in accept[3:]),
+        "structured": request(publish, structured, body={**event, "data": {"a": [1]}, "n": 5, "b": True}) + request(read, b"Accept: " + accept[5]),
+        "structured-bytes": request(publish, structured, body={**event, "data_base64": "AP8=", "datacontenttype": "a/b"}) + request(read + b"/2"),
+        "events": request(batch, events, body=[event, {**event, "id": 7}, {**event, "data": "x", "datacontenttype": "text/plain"}]),
+        "lease": request(lease + b"?max=9&wait=1ms&lease=1h&group=default") + request(lease + b"?raw") + request(lease + b"?wait=50s"),
+        "read": request(read + b"?from=1&max=2&wait=1ms&key=k&topic=t.*&header=a:b&header=c:") + request(read + b"?from=end&wait=50s") + request(read + b"?from_time=1"),
+        "forms": b"".join(request(read, b"Accept: " + a) + request(b"GET /v1/queues/q/messages/1", b"Accept: " + a) for a in accept),
+        "tags": request(read, b'If-None-Match: W/"a", "b" , *', b"If-None-Match: *") + request(read, b"If-None-Match: *"),
+        "head": request(b"HEAD /v1/queues/q/messages?wait=50s&from=end"),
+        "peek": request(b"GET /v1/queues/q/peek?from=1&to=9&state=any&max=5&from_time=1&to_time=9999999999999&key=m"),
+        "settle": b"".join(request(b"POST /v1/receipts/67108864/" + how) for how in (b"ack", b"nack?delay=1s", b"reject", b"extend?lease=1s"))
+                  + b"".join(request(b"POST /v1/" + how, body={"receipts": ["67108864", 67108865, "9"], **more})
+                             for how, more in ((b"ack", {}), (b"nack", {"delay_ms": 5}), (b"reject", {}), (b"extend", {"lease_ms": 5}))),
+        "transaction": request(b"POST /v1/transactions", body={"publish": [{"queue": "q", **message}, {"topic": "t.x", "body": "y"}], "ack": ["1"], "nack": ["2", {"receipt": 3, "delay_ms": 5},
+                               {"receipts": [4, "5"]}], "reject": [6], "sync": "none", "unroutable": "ok"}) + request(b"POST /v1/transactions", body={"publish": [{"queue": "q"}]}),
+        "admin": request(b"GET /v1/queues?prefix=q&limit=5") + request(b"GET /v1/queues/q") + request(b"PATCH /v1/queues/q", body={"lease_ms": 5, "retention": "log"})
+                 + request(b"PUT /v1/queues/q/groups/g", body={"start": "end", "filter": {"key": "a"}}) + request(b"POST /v1/queues/q/groups/g/seek", body={"start": "beginning"}),
+        "mend": request(b"POST /v1/queues/q/scan", body={"action": "count", "filter": {"headers": {"a": "b"}}}) + request(b"PATCH /v1/queues/q/messages/1", body={"delay_ms": 5}) + request(b"DELETE /v1/queues/q/messages/1"),
+        "definitions": request(b"GET /v1/definitions") + request(b"POST /v1/definitions", body={"queues": [{"name": "r", "lease_ms": 5, "groups": [{"name": "g"}], "bindings": ["a.*"]}]}),
+        "end": request(b"DELETE /v1/queues/q") + request(publish, body=b"x") + request(b"GET /errors/queue_not_found"),
+    }
+    for name, data in made.items():
+        write("rest", name, data)
+
+
 # ---- what may happen to files
 
 
@@ -487,5 +540,6 @@ if __name__ == "__main__":
     client()
     front()
     http()
+    rest()
     recover()
     print("wrote", HERE, file=sys.stderr)

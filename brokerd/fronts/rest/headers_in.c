@@ -307,10 +307,12 @@ static bool take_broker(struct reading *g, const struct http_field *f)
         return TAKE[i](g, f->value);
     }
     const char *meant = nearest(BROKER_FIELDS, f->name.bytes, f->name.len);
-    return message_refuse(
-        g->m, BROKER_INVALID_ARGUMENT,
-        "a message that is published has no field '%s'%s%s; its own headers are given as Broker-Header-NAME: VALUE",
-        shown(f->name, out), meant ? "; did you mean " : "", meant ? meant : "");
+    if (meant)
+        return message_refuse(g->m, BROKER_INVALID_ARGUMENT, "a publish has no field '%s'; did you mean %s?",
+                              shown(f->name, out), meant);
+    return message_refuse(g->m, BROKER_INVALID_ARGUMENT,
+                          "a publish has no field '%s'; headers of a message are given as Broker-Header-NAME: VALUE",
+                          shown(f->name, out));
 }
 
 /* An attribute in binary mode. CloudEvents' HTTP binding 3.1.3.2: strip quotes, then percent-decode. */

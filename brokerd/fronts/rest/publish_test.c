@@ -185,6 +185,9 @@ static void what_is_not_on_disk_is_only_accepted(void **state)
     request("POST", "/v1/queues/jobs/messages/batch", "", "[{}]");
     answer((struct completion){.u.publish = {&result, 1, false}});
     expect(202, NULL);
+    request("POST", "/v1/queues/jobs/messages/batch", "Broker-Sync: none\r\n", "[{}]"); /* it was not asked for */
+    answer((struct completion){.u.publish = {&result, 1, true}});
+    expect(202, NULL);
     result.routed = true;
     request("POST", "/v1/topics/a.b/messages", "", "x");
     answer((struct completion){.u.publish = {&result, 1, false}});
