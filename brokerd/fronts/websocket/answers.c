@@ -6,17 +6,17 @@
 
 /* ---- answers --------------------------------------------------------------------------------------------------------- */
 
-void answer_begin(struct ws *c, struct writer *w, const char *op, uint64_t id, uint32_t pairs)
+void ws_answer_begin(struct ws *c, struct writer *w, const char *op, uint64_t id, uint32_t pairs)
 {
     *w = (struct writer){.format = c->format, .out = &c->front->answer};
     w->failed = !ws_frame_begin(c->front);
     w->format->map(w, pairs + 1 + (id != ID_NONE));
-    write_key_text(w, "op", op);
+    ws_write_key_text(w, "op", op);
     if (id != ID_NONE)
-        write_key_u64(w, "id", id);
+        ws_write_key_u64(w, "id", id);
 }
 
-void answer_send(struct ws *c, struct writer *w)
+void ws_answer_send(struct ws *c, struct writer *w)
 {
     size_t len;
     w->format->end(w, '}');
@@ -25,19 +25,19 @@ void answer_send(struct ws *c, struct writer *w)
         return;
     }
     if (ws_may_send(c)) {
-        const uint8_t *frame = frame_end(c, &len);
+        const uint8_t *frame = ws_frame_end(c, &len);
         net_conn_write(c->net, frame, len);
     }
-    frame_trim(c->front);
+    ws_frame_trim(c->front);
 }
 
-void answer_ok(struct ws *c, uint64_t id)
+void ws_answer_ok(struct ws *c, uint64_t id)
 {
     struct writer w;
     if (id == ID_NONE)
         return;
-    answer_begin(c, &w, "ok", id, 0);
-    answer_send(c, &w);
+    ws_answer_begin(c, &w, "ok", id, 0);
+    ws_answer_send(c, &w);
 }
 
 static int status_of(broker_error error)
@@ -51,30 +51,30 @@ static int status_of(broker_error error)
     return 500;
 }
 
-uint32_t error_pairs(uint32_t retry_ms)
+uint32_t ws_error_pairs(uint32_t retry_ms)
 {
     return retry_ms ? 4 : 3;
 }
 
-void write_error(struct writer *w, broker_error error, const char *text, uint32_t retry_ms)
+void ws_write_error(struct writer *w, broker_error error, const char *text, uint32_t retry_ms)
 {
-    write_key_text(w, "code", broker_error_name(error));
-    write_key_u64(w, "status", (uint64_t)status_of(error));
-    write_key_text(w, "text", text && *text ? text : broker_strerror(error));
+    ws_write_key_text(w, "code", broker_error_name(error));
+    ws_write_key_u64(w, "status", (uint64_t)status_of(error));
+    ws_write_key_text(w, "text", text && *text ? text : broker_strerror(error));
     if (retry_ms)
-        write_key_u64(w, "retry_ms", retry_ms);
+        ws_write_key_u64(w, "retry_ms", retry_ms);
 }
 
 void ws_answer_error(struct ws *c, uint64_t id, broker_error error, const char *text, uint32_t retry_ms)
 {
     struct writer w;
-    answer_begin(c, &w, "error", id, error_pairs(retry_ms));
-    write_error(&w, error, text, retry_ms);
-    answer_send(c, &w);
+    ws_answer_begin(c, &w, "error", id, ws_error_pairs(retry_ms));
+    ws_write_error(&w, error, text, retry_ms);
+    ws_answer_send(c, &w);
 }
 
 /* Damage concerns the operator as much as the client who ran into it. */
-void tell_damage(broker_error error, const char *text)
+void ws_tell_damage(broker_error error, const char *text)
 {
     if (error == BROKER_DAMAGED)
         log_error("%s", text ? text : broker_strerror(error));
@@ -91,11 +91,11 @@ static uint32_t stored_pairs(const struct publish_result *r)
 static void write_stored(struct writer *w, const struct publish_result *r, uint32_t i)
 {
     if (r->routed)
-        write_key_u64(w, "queues", r->first_seq);
+        ws_write_key_u64(w, "queues", r->first_seq);
     else if (r->first_seq) /* 0: a duplicate whose seq is no longer known */
-        write_key_u64(w, "seq", r->first_seq + i);
+        ws_write_key_u64(w, "seq", r->first_seq + i);
     if (r->duplicate)
-        write_key_true(w, "duplicate");
+        ws_write_key_true(w, "duplicate");
 }
 
 static void answer_one(struct ws *c, const struct completion *done, uint64_t id)
@@ -108,9 +108,9 @@ static void answer_one(struct ws *c, const struct completion *done, uint64_t id)
     }
     if (id == ID_NONE)
         return;
-    answer_begin(c, &w, "ok", id, stored_pairs(r));
+    ws_answer_begin(c, &w, "ok", id, stored_pairs(r));
     write_stored(&w, r, 0);
-    answer_send(c, &w);
+    ws_answer_send(c, &w);
 }
 
 static void answer_publish(struct ws *c, const struct completion *done, uint64_t id)
@@ -119,7 +119,7 @@ static void answer_publish(struct ws *c, const struct completion *done, uint64_t
     size_t ranges = done->u.publish.count;
     uint32_t count = 0;
     struct writer w;
-    if (token_form(done->token) == ANSWER_ONE && ranges == 1) {
+    if (ws_token_form(done->token) == ANSWER_ONE && ranges == 1) {
         answer_one(c, done, id);
         return;
     }
@@ -132,49 +132,49 @@ static void answer_publish(struct ws *c, const struct completion *done, uint64_t
     }
     if (id == ID_NONE)
         return;
-    answer_begin(c, &w, "ok", id, 1);
+    ws_answer_begin(c, &w, "ok", id, 1);
     w.format->key(&w, "results");
     w.format->array(&w, count);
     for (size_t i = 0; i < ranges; i++) {
         for (uint32_t j = 0; j < r[i].count; j++) {
-            w.format->map(&w, r[i].error ? error_pairs(r[i].retry_ms) : stored_pairs(&r[i]));
+            w.format->map(&w, r[i].error ? ws_error_pairs(r[i].retry_ms) : stored_pairs(&r[i]));
             if (r[i].error)
-                write_error(&w, r[i].error, NULL, r[i].retry_ms);
+                ws_write_error(&w, r[i].error, NULL, r[i].retry_ms);
             else
                 write_stored(&w, &r[i], j);
             w.format->end(&w, '}');
         }
     }
     w.format->end(&w, ']');
-    answer_send(c, &w);
+    ws_answer_send(c, &w);
 }
 
 static void answer_transact(struct ws *c, const struct completion *done, uint64_t id)
 {
     struct writer w;
-    answer_begin(c, &w, "ok", id, 1 + done->u.transact.duplicate);
+    ws_answer_begin(c, &w, "ok", id, 1 + done->u.transact.duplicate);
     w.format->key(&w, "seqs");
     w.format->array(&w, (uint32_t)done->u.transact.count);
     for (size_t i = 0; i < done->u.transact.count; i++)
         w.format->u64(&w, done->u.transact.seqs[i]);
     w.format->end(&w, ']');
     if (done->u.transact.duplicate)
-        write_key_true(&w, "duplicate");
-    answer_send(c, &w);
+        ws_write_key_true(&w, "duplicate");
+    ws_answer_send(c, &w);
 }
 
 static void answer_settle(struct ws *c, const struct completion *done, uint64_t id)
 {
     struct writer w;
-    answer_begin(c, &w, "ok", id, 3);
-    write_key_u64(&w, "settled", done->u.settle.settled);
-    write_key_u64(&w, "stale_count", done->u.settle.stale);
+    ws_answer_begin(c, &w, "ok", id, 3);
+    ws_write_key_u64(&w, "settled", done->u.settle.settled);
+    ws_write_key_u64(&w, "stale_count", done->u.settle.stale);
     w.format->key(&w, "stale");
     w.format->array(&w, done->u.settle.stale_listed);
     for (uint32_t i = 0; i < done->u.settle.stale_listed; i++)
         w.format->receipt(&w, done->u.settle.stale_receipts[i]);
     w.format->end(&w, ']');
-    answer_send(c, &w);
+    ws_answer_send(c, &w);
 }
 
 /* ---- messages as a result ------------------------------------------------------------------------------------------------ */
@@ -204,7 +204,7 @@ static void write_peek(struct writer *w, const struct completion *done)
 {
     w->format->map(w, 2);
     write_messages(w, done->u.scan.messages, NULL, done->u.scan.count);
-    write_key_u64(w, "next_seq", done->u.scan.next_seq);
+    ws_write_key_u64(w, "next_seq", done->u.scan.next_seq);
     w->format->end(w, '}');
 }
 
@@ -212,13 +212,13 @@ static void write_read(struct writer *w, const struct completion *done)
 {
     w->format->map(w, 4u + done->u.read.trimmed + done->u.read.beyond);
     write_messages(w, done->u.read.messages, NULL, done->u.read.count);
-    write_key_u64(w, "next", done->u.read.next_seq);
-    write_key_u64(w, "first", done->u.read.first_seq);
-    write_key_u64(w, "last", done->u.read.last_seq);
+    ws_write_key_u64(w, "next", done->u.read.next_seq);
+    ws_write_key_u64(w, "first", done->u.read.first_seq);
+    ws_write_key_u64(w, "last", done->u.read.last_seq);
     if (done->u.read.trimmed)
-        write_key_true(w, "trimmed");
+        ws_write_key_true(w, "trimmed");
     if (done->u.read.beyond)
-        write_key_true(w, "beyond");
+        ws_write_key_true(w, "beyond");
     w->format->end(w, '}');
 }
 
@@ -253,7 +253,7 @@ static void write_control(struct writer *w, msgpack_sbuffer *body, const struct 
 static void answer_result(struct ws *c, const struct completion *done, uint64_t id)
 {
     struct writer w;
-    answer_begin(c, &w, "ok", id, 1);
+    ws_answer_begin(c, &w, "ok", id, 1);
     w.format->key(&w, "result");
     if (done->type == COMMAND_LEASE)
         write_lease(&w, done);
@@ -263,14 +263,14 @@ static void answer_result(struct ws *c, const struct completion *done, uint64_t 
         write_peek(&w, done);
     else
         write_control(&w, &c->front->body, done);
-    answer_send(c, &w);
+    ws_answer_send(c, &w);
 }
 
 /* ---- completions ------------------------------------------------------------------------------------------------------- */
 
 static void answer(struct ws *c, const struct completion *done)
 {
-    uint64_t id = token_id(done->token);
+    uint64_t id = ws_token_id(done->token);
     if (done->error)
         ws_answer_error(c, id, done->error, done->text, done->retry_ms);
     else if (done->type == COMMAND_PUBLISH)
@@ -279,20 +279,20 @@ static void answer(struct ws *c, const struct completion *done)
         return; /* it wants to hear of errors alone */
     else if (done->type == COMMAND_TRANSACT)
         answer_transact(c, done, id);
-    else if (token_form(done->token) & ANSWER_RESULT)
+    else if (ws_token_form(done->token) & ANSWER_RESULT)
         answer_result(c, done, id);
     else
         answer_settle(c, done, id);
 }
 
-void answer_complete(struct client *client, const struct completion *done)
+void ws_answer_complete(struct client *client, const struct completion *done)
 {
     struct ws *c = ws_of(client);
-    tell_damage(done->error, done->text);
+    ws_tell_damage(done->error, done->text);
     if (done->type == COMMAND_SUBSCRIBE || done->type == COMMAND_UNSUBSCRIBE) {
-        sub_answered(c, done);
+        ws_sub_answered(c, done);
     } else {
-        if (token_form(done->token) & ANSWER_WAITS)
+        if (ws_token_form(done->token) & ANSWER_WAITS)
             c->waiting--;
         if (c->state == WS_OPEN)
             answer(c, done);

@@ -53,7 +53,7 @@ bool ws_frame_begin(struct websocket *w)
     return buf_append(&w->answer, head, sizeof(head));
 }
 
-const uint8_t *frame_end(struct ws *c, size_t *len)
+const uint8_t *ws_frame_end(struct ws *c, size_t *len)
 {
     struct websocket *w = c->front;
     struct buf *b = &w->answer;
@@ -73,7 +73,7 @@ const uint8_t *frame_end(struct ws *c, size_t *len)
     return memcpy(b->bytes + FRAME_HEAD_MAX - n, head, n);
 }
 
-void frame_trim(struct websocket *w)
+void ws_frame_trim(struct websocket *w)
 {
     if (w->answer.cap > KEEP_BYTES)
         buf_release(&w->answer);
@@ -87,7 +87,7 @@ void frame_trim(struct websocket *w)
 static void ws_let_go(struct ws *c)
 {
     struct websocket *w = c->front;
-    subs_release(c);
+    ws_subs_release(c);
     client_close(w->clients, &c->client, net_now(w->net));
     frame_state_release(&w->frames, &c->in);
 }
@@ -136,7 +136,7 @@ void ws_close(struct ws *c, uint16_t code, const char *reason)
     if (!net_timer_set(c->front->net, &c->timer, (monotime){at}))
         ws_over(c);
     /* Not the frames' state: its close frame may begin in the midst of another frame. */
-    subs_release(c);
+    ws_subs_release(c);
     client_close(c->front->clients, &c->client, net_now(c->front->net));
 }
 
@@ -169,7 +169,7 @@ static void ws_take(struct ws *c, const struct frame_in *in)
             ws_fail(c, CLOSE_UNSUPPORTED, "%s messages are %s frames", c->format->protocol,
                     c->format->opcode == OPCODE_TEXT ? "text" : "binary");
         else
-            session_take(c, in->bytes, in->len);
+            ws_session_take(c, in->bytes, in->len);
         break;
     }
 }
@@ -224,7 +224,7 @@ static void ws_drained(void *owner)
         c->held = false;
         client_submit(c->front->clients, &c->client, net_now(c->front->net), &(struct command){.type = COMMAND_UNHOLD});
     }
-    positions_go_on(c);
+    ws_positions_go_on(c);
 }
 
 /* ---- deadlines ------------------------------------------------------------------------------------------------------ */
@@ -273,7 +273,8 @@ static void ws_look(void *arg, struct now now)
 
 /* ---- connections ---------------------------------------------------------------------------------------------------- */
 
-static const struct client_ops CLIENT_OPS = {.complete = answer_complete, .deliver = sub_deliver, .ended = sub_ended};
+static const struct client_ops CLIENT_OPS = {
+    .complete = ws_answer_complete, .deliver = ws_sub_deliver, .ended = ws_sub_ended};
 
 struct ws *ws_new(struct websocket *w, const struct format *format, bool deflate, bool compresses)
 {
@@ -323,9 +324,9 @@ void ws_send_goaway(struct ws *c)
     struct writer out;
     if (c->state != WS_OPEN)
         return;
-    answer_begin(c, &out, "goaway", ID_NONE, 1);
-    write_key_text(&out, "text", w->goaway_text);
-    answer_send(c, &out);
+    ws_answer_begin(c, &out, "goaway", ID_NONE, 1);
+    ws_write_key_text(&out, "text", w->goaway_text);
+    ws_answer_send(c, &out);
     c->going_away = true;
     c->held = true;
     client_submit(w->clients, &c->client, net_now(w->net), &(struct command){.type = COMMAND_HOLD});

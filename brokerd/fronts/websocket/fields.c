@@ -37,7 +37,7 @@ static unsigned distance(const char *a, size_t a_len, const char *b, size_t b_le
     return row[b_len];
 }
 
-const char *nearest_word(const char *written, size_t len, const char *const *words)
+const char *ws_nearest_word(const char *written, size_t len, const char *const *words)
 {
     const char *best = NULL;
     unsigned least = (unsigned)len / 2 + 1;
@@ -54,24 +54,24 @@ const char *nearest_word(const char *written, size_t len, const char *const *wor
 
 /* ---- fields --------------------------------------------------------------------------------------------------------- */
 
-bool object_is(const msgpack_object *o, const char *word)
+bool ws_object_is(const msgpack_object *o, const char *word)
 {
     size_t len = strlen(word);
     return o->type == MSGPACK_OBJECT_STR && o->via.str.size == len &&
            (len == 0 || memcmp(o->via.str.ptr, word, len) == 0);
 }
 
-const msgpack_object *field_find(const msgpack_object *map, const char *key)
+const msgpack_object *ws_field_find(const msgpack_object *map, const char *key)
 {
     for (uint32_t i = 0; i < map->via.map.size; i++)
-        if (object_is(&map->via.map.ptr[i].key, key))
+        if (ws_object_is(&map->via.map.ptr[i].key, key))
             return map->via.map.ptr[i].val.type == MSGPACK_OBJECT_NIL ? NULL : &map->via.map.ptr[i].val;
     return NULL;
 }
 
-bool field_u64(const msgpack_object *map, const char *key, uint64_t max, uint64_t *out, char text[TEXT_BYTES])
+bool ws_field_u64(const msgpack_object *map, const char *key, uint64_t max, uint64_t *out, char text[TEXT_BYTES])
 {
-    const msgpack_object *o = field_find(map, key);
+    const msgpack_object *o = ws_field_find(map, key);
     if (!o)
         return true;
     if (o->type == MSGPACK_OBJECT_POSITIVE_INTEGER && o->via.u64 <= max) {
@@ -89,18 +89,18 @@ bool field_u64(const msgpack_object *map, const char *key, uint64_t max, uint64_
     return false;
 }
 
-bool field_u32(const msgpack_object *map, const char *key, uint32_t *out, char text[TEXT_BYTES])
+bool ws_field_u32(const msgpack_object *map, const char *key, uint32_t *out, char text[TEXT_BYTES])
 {
     uint64_t value = *out;
-    if (!field_u64(map, key, UINT32_MAX, &value, text))
+    if (!ws_field_u64(map, key, UINT32_MAX, &value, text))
         return false;
     *out = (uint32_t)value;
     return true;
 }
 
-bool field_name(const msgpack_object *map, const char *key, struct name *out, char text[TEXT_BYTES])
+bool ws_field_name(const msgpack_object *map, const char *key, struct name *out, char text[TEXT_BYTES])
 {
-    const msgpack_object *o = field_find(map, key);
+    const msgpack_object *o = ws_field_find(map, key);
     if (!o)
         return true;
     if (o->type != MSGPACK_OBJECT_STR) {
@@ -115,9 +115,9 @@ bool field_name(const msgpack_object *map, const char *key, struct name *out, ch
     return true;
 }
 
-bool field_truth(const msgpack_object *map, const char *key, bool *out, char text[TEXT_BYTES])
+bool ws_field_truth(const msgpack_object *map, const char *key, bool *out, char text[TEXT_BYTES])
 {
-    const msgpack_object *o = field_find(map, key);
+    const msgpack_object *o = ws_field_find(map, key);
     if (o && o->type != MSGPACK_OBJECT_BOOLEAN) {
         snprintf(text, TEXT_BYTES, "\"%s\" is neither true nor false", key);
         return false;
@@ -134,14 +134,15 @@ static size_t list(char text[TEXT_BYTES], size_t at, const char *const *words)
     return at;
 }
 
-bool field_word(const msgpack_object *map, const char *key, const char *const *words, int *out, char text[TEXT_BYTES])
+bool ws_field_word(const msgpack_object *map, const char *key, const char *const *words, int *out,
+                   char text[TEXT_BYTES])
 {
-    const msgpack_object *o = field_find(map, key);
+    const msgpack_object *o = ws_field_find(map, key);
     char written[48];
     if (!o)
         return true;
     for (int i = 0; words[i]; i++)
-        if (object_is(o, words[i])) {
+        if (ws_object_is(o, words[i])) {
             *out = i;
             return true;
         }
@@ -156,12 +157,12 @@ bool field_word(const msgpack_object *map, const char *key, const char *const *w
 static bool among(const msgpack_object *key, const char *const *words)
 {
     for (size_t i = 0; words[i]; i++)
-        if (object_is(key, words[i]))
+        if (ws_object_is(key, words[i]))
             return true;
     return false;
 }
 
-bool fields_known(const msgpack_object *map, const char *const *keys, enum control_kind kind, char text[TEXT_BYTES])
+bool ws_fields_known(const msgpack_object *map, const char *const *keys, enum control_kind kind, char text[TEXT_BYTES])
 {
     char written[48];
     for (uint32_t i = 0; i < map->via.map.size; i++) {
@@ -172,10 +173,10 @@ bool fields_known(const msgpack_object *map, const char *const *keys, enum contr
         }
         const char *bytes = key->via.str.ptr;
         size_t len = key->via.str.size;
-        if (object_is(key, "op") || object_is(key, "id") || among(key, keys) ||
+        if (ws_object_is(key, "op") || ws_object_is(key, "id") || among(key, keys) ||
             (kind != CONTROL_KINDS && control_knows(kind, len ? bytes : "", len)))
             continue;
-        const char *near = nearest_word(bytes, len, keys);
+        const char *near = ws_nearest_word(bytes, len, keys);
         size_t at =
             (size_t)snprintf(text, TEXT_BYTES, "it has no key \"%s\"%s%s%s; known are", ws_shown(bytes, len, written),
                              near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");

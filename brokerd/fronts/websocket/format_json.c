@@ -188,7 +188,7 @@ static bool put_delivery(struct buf *out, uint32_t sub, const struct form_messag
     return true;
 }
 
-const struct format format_json = {
+const struct format ws_format_json = {
     .protocol = "brokerd.v1.json",
     .opcode = OPCODE_TEXT,
     .read = read_json,

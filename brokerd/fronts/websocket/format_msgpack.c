@@ -119,7 +119,7 @@ static bool put_delivery(struct buf *out, uint32_t sub, const struct form_messag
     return true;
 }
 
-const struct format format_msgpack = {
+const struct format ws_format_msgpack = {
     .protocol = "brokerd.v1.msgpack",
     .opcode = OPCODE_BINARY,
     .read = read_msgpack,

@@ -199,7 +199,7 @@ static bool take_piece(struct frames *f, struct frame_state *s, const struct wsl
         r->control_len += io->data_length;
         return true;
     }
-    if (s->opcode == OPCODE_TEXT && !s->compressed && !utf8_take(&s->utf8, io->data, io->data_length))
+    if (s->opcode == OPCODE_TEXT && !s->compressed && !ws_utf8_take(&s->utf8, io->data, io->data_length))
         return broken(in, CLOSE_NOT_TEXT, "a text message is not UTF-8");
     if (s->partial.cap == 0) { /* a message begins: in the front's buffer, which it gives back when it is whole */
         s->partial = f->message;
@@ -225,7 +225,7 @@ static void end_control(struct frames *f, const struct frame_reader *r, struct f
         broken(in, CLOSE_PROTOCOL, "a close frame with half a code");
     else if (r->control_len >= 2 && !close_code_is_valid(code))
         broken(in, CLOSE_PROTOCOL, "a close frame with a code that must not be sent");
-    else if (!utf8_take(&utf8, f->control + 2, reason) || !utf8_is_whole(&utf8))
+    else if (!ws_utf8_take(&utf8, f->control + 2, reason) || !utf8_is_whole(&utf8))
         broken(in, CLOSE_NOT_TEXT, "a close frame's reason is not UTF-8");
     else
         *in = (struct frame_in){.event = EVENT_CLOSE, .bytes = f->control + 2, .len = reason, .code = code};
@@ -266,7 +266,7 @@ static void end_message(struct frames *f, struct frame_state *s, struct frame_in
         if (!inflate_message(f, in))
             return;
         s->utf8 = (struct utf8){0};
-        if (text && !utf8_take(&s->utf8, in->bytes, in->len)) {
+        if (text && !ws_utf8_take(&s->utf8, in->bytes, in->len)) {
             broken(in, CLOSE_NOT_TEXT, "a text message is not UTF-8");
             return;
         }

@@ -504,7 +504,7 @@ static void test_all_code_points(void **state)
             b[i] = 0x80 | ((c >> (6 * (n - 1 - i))) & 0x3f);
         b[0] = (uint8_t)(firsts[n] | c >> (6 * (n - 1)));
         struct utf8 u = {0};
-        bool good = utf8_take(&u, b, n) && utf8_is_whole(&u);
+        bool good = ws_utf8_take(&u, b, n) && utf8_is_whole(&u);
         assert_int_equal(good, c <= 0x10ffff && (c < 0xd800 || c > 0xdfff));
     }
 }

@@ -116,10 +116,10 @@ static bool offer_protocol(void *arg, struct http_text offered)
 {
     struct handshake *h = arg;
     h->named = true;
-    for (size_t i = 0; FORMATS[i]; i++) {
-        const char *name = FORMATS[i]->protocol;
+    for (size_t i = 0; ws_FORMATS[i]; i++) {
+        const char *name = ws_FORMATS[i]->protocol;
         if (offered.len == strlen(name) && memcmp(offered.bytes, name, offered.len) == 0) {
-            h->format = FORMATS[i];
+            h->format = ws_FORMATS[i];
             return false; /* the client's first that we know */
         }
     }
@@ -130,11 +130,11 @@ static bool choose_protocol(const struct http_request *r, struct handshake *out,
 {
     each_element(r, "Sec-WebSocket-Protocol", offer_protocol, out);
     if (!out->named)
-        out->format = FORMATS[0];
+        out->format = ws_FORMATS[0];
     if (out->format)
         return true;
     snprintf(text, WHY_BYTES, "none of the subprotocols in Sec-WebSocket-Protocol is known; offer %s or %s, or none",
-             format_json.protocol, format_msgpack.protocol);
+             ws_format_json.protocol, ws_format_msgpack.protocol);
     return false;
 }
 

@@ -67,7 +67,7 @@ static bool submit(struct sub *s, struct command *command)
     if (s->filter)
         command->u.read.filter = *s->filter;
     client_submit(c->front->clients, &s->reader, net_now(c->front->net), command);
-    return sub_find(c, number) == s;
+    return ws_sub_find(c, number) == s;
 }
 
 static void ask(struct sub *s)
@@ -84,7 +84,7 @@ static void ask(struct sub *s)
     submit(s, &command);
 }
 
-void positions_go_on(struct ws *c)
+void ws_positions_go_on(struct ws *c)
 {
     for (uint32_t i = c->sub_count; i-- > 0;)
         if (i < c->sub_count && c->subs[i]->by_position && c->subs[i]->wants)
@@ -96,7 +96,7 @@ static uint64_t sum(uint64_t a, uint64_t b)
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-void position_credit(struct sub *s, uint64_t messages, uint64_t bytes)
+void ws_position_credit(struct sub *s, uint64_t messages, uint64_t bytes)
 {
     s->credit = sum(s->credit, messages);
     s->credit_bytes = sum(s->credit_bytes, bytes);
@@ -122,7 +122,7 @@ static bool send_message(struct sub *s, uint32_t queue_id, const struct stored_m
         ws_drop(c, "there is no memory for a message");
         return false;
     }
-    frame = frame_end(c, &len);
+    frame = ws_frame_end(c, &len);
     uint8_t *lent = lender_get(&w->lender, len);
     bool sent;
     if (lent) {
@@ -132,7 +132,7 @@ static bool send_message(struct sub *s, uint32_t queue_id, const struct stored_m
     } else {
         sent = net_conn_write(c->net, frame, len);
     }
-    frame_trim(w);
+    ws_frame_trim(w);
     return sent;
 }
 
@@ -155,12 +155,12 @@ static void send_messages(struct sub *s, const struct completion *done)
 static void send_reset(struct sub *s, const struct completion *done)
 {
     struct writer w;
-    answer_begin(s->c, &w, "reset", ID_NONE, 4);
-    write_key_u64(&w, "sub", s->number);
-    write_key_text(&w, "reason", done->u.read.beyond ? "beyond" : "trimmed");
-    write_key_u64(&w, "next", done->u.read.count ? done->u.read.messages[0].seq : done->u.read.next_seq);
-    write_key_u64(&w, "last", done->u.read.last_seq);
-    answer_send(s->c, &w);
+    ws_answer_begin(s->c, &w, "reset", ID_NONE, 4);
+    ws_write_key_u64(&w, "sub", s->number);
+    ws_write_key_text(&w, "reason", done->u.read.beyond ? "beyond" : "trimmed");
+    ws_write_key_u64(&w, "next", done->u.read.count ? done->u.read.messages[0].seq : done->u.read.next_seq);
+    ws_write_key_u64(&w, "last", done->u.read.last_seq);
+    ws_answer_send(s->c, &w);
 }
 
 static void send_begun(struct sub *s, const struct completion *done)
@@ -168,25 +168,25 @@ static void send_begun(struct sub *s, const struct completion *done)
     struct writer w;
     if (s->subscribe_id == ID_NONE)
         return;
-    answer_begin(s->c, &w, "ok", s->subscribe_id, 3);
-    write_key_u64(&w, "next", done->u.read.count ? done->u.read.messages[0].seq : done->u.read.next_seq);
-    write_key_u64(&w, "first", done->u.read.first_seq);
-    write_key_u64(&w, "last", done->u.read.last_seq);
-    answer_send(s->c, &w);
+    ws_answer_begin(s->c, &w, "ok", s->subscribe_id, 3);
+    ws_write_key_u64(&w, "next", done->u.read.count ? done->u.read.messages[0].seq : done->u.read.next_seq);
+    ws_write_key_u64(&w, "first", done->u.read.first_seq);
+    ws_write_key_u64(&w, "last", done->u.read.last_seq);
+    ws_answer_send(s->c, &w);
 }
 
 static void read_complete(struct client *client, const struct completion *done)
 {
     struct sub *s = (struct sub *)client;
     struct ws *c = s->c;
-    tell_damage(done->error, done->text);
+    ws_tell_damage(done->error, done->text);
     if (done->error) {
         uint32_t number = s->number;
         uint64_t id = s->subscribe_id;
         bool begun = s->begun;
-        sub_remove(s);
+        ws_sub_remove(s);
         if (begun)
-            send_ended(c, number, done->error, done->text);
+            ws_send_ended(c, number, done->error, done->text);
         else if (c->state == WS_OPEN)
             ws_answer_error(c, id, done->error, done->text, done->retry_ms);
         return;
@@ -209,20 +209,20 @@ static const struct client_ops READER_OPS = {.complete = read_complete};
 static bool start_get(struct request *r, struct command *first)
 {
     static const char *const words[] = {"beginning", "end", NULL};
-    const msgpack_object *from = field_find(r->map, "from");
+    const msgpack_object *from = ws_field_find(r->map, "from");
     int word = 0;
-    if (from && field_find(r->map, "from_time_ms")) {
-        refuse(r, BROKER_INVALID_ARGUMENT, "it has a \"from\" and a \"from_time_ms\"; give one");
+    if (from && ws_field_find(r->map, "from_time_ms")) {
+        ws_refuse(r, BROKER_INVALID_ARGUMENT, "it has a \"from\" and a \"from_time_ms\"; give one");
         return false;
     }
     if (!from)
-        return field_u64(r->map, "from_time_ms", INT64_MAX, &first->u.read.from_ms, r->text);
+        return ws_field_u64(r->map, "from_time_ms", INT64_MAX, &first->u.read.from_ms, r->text);
     if (from->type == MSGPACK_OBJECT_POSITIVE_INTEGER) {
         first->u.read.from_seq = from->via.u64;
         return true;
     }
-    if (!field_word(r->map, "from", words, &word, r->text)) {
-        refuse(r, BROKER_INVALID_ARGUMENT, "\"from\" is neither a message's seq nor \"beginning\" nor \"end\"");
+    if (!ws_field_word(r->map, "from", words, &word, r->text)) {
+        ws_refuse(r, BROKER_INVALID_ARGUMENT, "\"from\" is neither a message's seq nor \"beginning\" nor \"end\"");
         return false;
     }
     first->u.read.from_end = word == 1;
@@ -232,8 +232,8 @@ static bool start_get(struct request *r, struct command *first)
 static bool credit_get(struct request *r, uint64_t *messages, uint64_t *bytes)
 {
     *messages = *bytes = UINT64_MAX; /* as fast as it takes them */
-    return field_u64(r->map, "credit", UINT64_MAX, messages, r->text) &&
-           field_u64(r->map, "credit_bytes", UINT64_MAX, bytes, r->text);
+    return ws_field_u64(r->map, "credit", UINT64_MAX, messages, r->text) &&
+           ws_field_u64(r->map, "credit_bytes", UINT64_MAX, bytes, r->text);
 }
 
 /* "queue" and "filter", read as the request "read" does. */
@@ -244,7 +244,7 @@ static broker_error read_args(struct request *r, struct control_request *control
     char text[CONTROL_TEXT_BYTES] = "";
     for (uint32_t i = 0; i < r->map->via.map.size && n < 2; i++) {
         const msgpack_object_kv *pair = &r->map->via.map.ptr[i];
-        if (object_is(&pair->key, "queue") || object_is(&pair->key, "filter"))
+        if (ws_object_is(&pair->key, "queue") || ws_object_is(&pair->key, "filter"))
             pairs[n++] = *pair;
     }
     msgpack_object map = {.type = MSGPACK_OBJECT_MAP, .via.map = {n, pairs}};
@@ -252,9 +252,9 @@ static broker_error read_args(struct request *r, struct control_request *control
     if (!error)
         error = control_refuse_unknown(control, CONTROL_READ, text);
     if (error)
-        refuse(r, error, "subscribe: %s", text);
+        ws_refuse(r, error, "subscribe: %s", text);
     else if (control->command.queue.len > NAME_MAX_BYTES)
-        error = refuse(r, BROKER_INVALID_ARGUMENT, "subscribe: \"queue\" is longer than %u bytes", NAME_MAX_BYTES);
+        error = ws_refuse(r, BROKER_INVALID_ARGUMENT, "subscribe: \"queue\" is longer than %u bytes", NAME_MAX_BYTES);
     return error;
 }
 
@@ -266,13 +266,13 @@ static broker_error begin(struct request *r, uint32_t number, const struct contr
     const broker_filter *filter = &control->command.u.read.filter;
     if (!credit_get(r, &messages, &bytes))
         return BROKER_INVALID_ARGUMENT;
-    struct sub *s = sub_add(c, number, &control->command.queue);
+    struct sub *s = ws_sub_add(c, number, &control->command.queue);
     bool good = s && client_open(c->front->clients, &s->reader, &READER_OPS, NULL) &&
                 (is_empty(filter) || (s->filter = filter_copy(filter)));
     if (!good) {
         if (s)
-            sub_remove(s);
-        return refuse(r, BROKER_NO_MEMORY, "no memory for a subscription");
+            ws_sub_remove(s);
+        return ws_refuse(r, BROKER_NO_MEMORY, "no memory for a subscription");
     }
     s->subscribe_id = r->id;
     s->credit = messages;
@@ -281,18 +281,19 @@ static broker_error begin(struct request *r, uint32_t number, const struct contr
     return BROKER_OK;
 }
 
-broker_error position_subscribe(struct request *r, uint32_t number)
+broker_error ws_position_subscribe(struct request *r, uint32_t number)
 {
     static const char *const keys[] = {"sub",    "queue",  "from",         "from_time_ms",
                                        "filter", "credit", "credit_bytes", NULL};
     uint32_t max = r->c->front->options.max_subscriptions;
     struct command first = {0};
     struct control_request control;
-    if (!fields_known(r->map, keys, CONTROL_KINDS, r->text) || !start_get(r, &first))
+    if (!ws_fields_known(r->map, keys, CONTROL_KINDS, r->text) || !start_get(r, &first))
         return BROKER_INVALID_ARGUMENT;
     if (r->c->sub_count >= (max ? max : SUBSCRIPTIONS_DEFAULT))
-        return refuse(r, BROKER_LIMIT_REACHED,
-                      "this connection has %u subscriptions, as many as limits.subscriptions allows", r->c->sub_count);
+        return ws_refuse(r, BROKER_LIMIT_REACHED,
+                         "this connection has %u subscriptions, as many as limits.subscriptions allows",
+                         r->c->sub_count);
     broker_error error = read_args(r, &control);
     if (!error)
         error = begin(r, number, &control, &first);

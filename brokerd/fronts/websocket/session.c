@@ -8,7 +8,7 @@
 
 enum { RETRY_MS = 1000, OP_KEYS = 12 };
 
-broker_error refuse(struct request *r, broker_error error, const char *format, ...)
+broker_error ws_refuse(struct request *r, broker_error error, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -21,25 +21,25 @@ broker_error refuse(struct request *r, broker_error error, const char *format, .
 
 enum { FORM_SHIFT = ID_BITS + 1 - 32 };
 
-struct token token_of(uint64_t id, unsigned form)
+struct token ws_token_of(uint64_t id, unsigned form)
 {
     return (struct token){.correlation = (uint32_t)id, .stream = (uint32_t)(id >> 32) | form << FORM_SHIFT};
 }
 
-uint64_t token_id(struct token t)
+uint64_t ws_token_id(struct token t)
 {
     return t.correlation | (uint64_t)(t.stream & ((1u << FORM_SHIFT) - 1)) << 32;
 }
 
-unsigned token_form(struct token t)
+unsigned ws_token_form(struct token t)
 {
     return t.stream >> FORM_SHIFT;
 }
 
-void request_submit(struct request *r, unsigned form, struct command *command)
+void ws_request_submit(struct request *r, unsigned form, struct command *command)
 {
     struct ws *c = r->c;
-    command->token = token_of(r->id, form);
+    command->token = ws_token_of(r->id, form);
     c->waiting += (form & ANSWER_WAITS) != 0;
     client_submit(c->front->clients, &c->client, net_now(c->front->net), command);
 }
@@ -48,7 +48,7 @@ void request_submit(struct request *r, unsigned form, struct command *command)
 
 static broker_error op_ping(struct request *r)
 {
-    answer_ok(r->c, r->id);
+    ws_answer_ok(r->c, r->id);
     return BROKER_OK;
 }
 
@@ -57,16 +57,16 @@ static const struct op {
     op_fn *take;
     const char *keys[OP_KEYS]; /* beside "op" and "id"; NULL ends them. None: it looks itself */
 } OPS[] = {
-    {"publish", op_publish, {"queue", "topic", "message", "messages", "sync", "unroutable"}},
-    {"subscribe", op_subscribe, {NULL}},
-    {"credit", op_credit, {"sub", "messages", "bytes"}},
-    {"ack", op_ack, {"receipt", "receipts"}},
-    {"nack", op_nack, {"receipt", "receipts", "delay_ms"}},
-    {"reject", op_reject, {"receipt", "receipts"}},
-    {"extend", op_extend, {"receipt", "receipts", "lease_ms"}},
-    {"unsubscribe", op_unsubscribe, {"sub"}},
-    {"request", op_request, {"name", "args"}},
-    {"transact", op_transact, {"publish", "ack", "nack", "reject", "sync", "unroutable"}},
+    {"publish", ws_op_publish, {"queue", "topic", "message", "messages", "sync", "unroutable"}},
+    {"subscribe", ws_op_subscribe, {NULL}},
+    {"credit", ws_op_credit, {"sub", "messages", "bytes"}},
+    {"ack", ws_op_ack, {"receipt", "receipts"}},
+    {"nack", ws_op_nack, {"receipt", "receipts", "delay_ms"}},
+    {"reject", ws_op_reject, {"receipt", "receipts"}},
+    {"extend", ws_op_extend, {"receipt", "receipts", "lease_ms"}},
+    {"unsubscribe", ws_op_unsubscribe, {"sub"}},
+    {"request", ws_op_request, {"name", "args"}},
+    {"transact", ws_op_transact, {"publish", "ack", "nack", "reject", "sync", "unroutable"}},
     {"ping", op_ping, {"data"}},
 };
 enum { OP_COUNT = sizeof(OPS) / sizeof(OPS[0]) };
@@ -81,24 +81,25 @@ static broker_error no_such_op(struct request *r, const msgpack_object *op)
         at += (size_t)snprintf(known + at, sizeof(known) - at, "%s%s", i ? ", " : "", OPS[i].name);
     }
     if (!op || op->type != MSGPACK_OBJECT_STR)
-        return refuse(r, BROKER_INVALID_ARGUMENT, "\"op\" is %s; give one of %s", op ? "no string" : "missing", known);
-    const char *near = nearest_word(op->via.str.ptr, op->via.str.size, words);
-    return refuse(r, BROKER_UNKNOWN_COMMAND, "unknown op \"%s\"%s%s%s; known are %s",
-                  ws_shown(op->via.str.ptr, op->via.str.size, written), near ? "; did you mean \"" : "",
-                  near ? near : "", near ? "\"?" : "", known);
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "\"op\" is %s; give one of %s", op ? "no string" : "missing",
+                         known);
+    const char *near = ws_nearest_word(op->via.str.ptr, op->via.str.size, words);
+    return ws_refuse(r, BROKER_UNKNOWN_COMMAND, "unknown op \"%s\"%s%s%s; known are %s",
+                     ws_shown(op->via.str.ptr, op->via.str.size, written), near ? "; did you mean \"" : "",
+                     near ? near : "", near ? "\"?" : "", known);
 }
 
 static broker_error dispatch(struct request *r)
 {
-    const msgpack_object *op = field_find(r->map, "op");
+    const msgpack_object *op = ws_field_find(r->map, "op");
     uint64_t id = ID_NONE;
-    if (!field_u64(r->map, "id", ID_NONE - 1, &id, r->text))
+    if (!ws_field_u64(r->map, "id", ID_NONE - 1, &id, r->text))
         return BROKER_INVALID_ARGUMENT;
     r->id = id;
     for (size_t i = 0; op && i < OP_COUNT; i++) {
-        if (!object_is(op, OPS[i].name))
+        if (!ws_object_is(op, OPS[i].name))
             continue;
-        if (OPS[i].keys[0] && !fields_known(r->map, OPS[i].keys, CONTROL_KINDS, r->text))
+        if (OPS[i].keys[0] && !ws_fields_known(r->map, OPS[i].keys, CONTROL_KINDS, r->text))
             return BROKER_INVALID_ARGUMENT;
         return OPS[i].take(r);
     }
@@ -112,7 +113,7 @@ static void trim(struct buf *b)
     buf_clear(b);
 }
 
-void session_take(struct ws *c, const uint8_t *bytes, size_t len)
+void ws_session_take(struct ws *c, const uint8_t *bytes, size_t len)
 {
     struct websocket *w = c->front;
     struct request r = {.c = c, .id = ID_NONE, .map = &w->inbox.root};
@@ -126,63 +127,65 @@ void session_take(struct ws *c, const uint8_t *bytes, size_t len)
 
 /* ---- publish --------------------------------------------------------------------------------------------------------- */
 
-bool publish_options(struct request *r, broker_sync *sync, bool *unroutable_ok)
+bool ws_publish_options(struct request *r, broker_sync *sync, bool *unroutable_ok)
 {
     static const char *const syncs[] = {"default", "always", "interval", "none", NULL};
     static const char *const answers[] = {"refuse", "ok", NULL};
     int word = BROKER_SYNC_DEFAULT, ok = 0;
-    if (!field_word(r->map, "sync", syncs, &word, r->text) || !field_word(r->map, "unroutable", answers, &ok, r->text))
+    if (!ws_field_word(r->map, "sync", syncs, &word, r->text) ||
+        !ws_field_word(r->map, "unroutable", answers, &ok, r->text))
         return false;
     *sync = (broker_sync)word;
     *unroutable_ok = ok;
     return true;
 }
 
-broker_error publish_record(struct request *r, const msgpack_object *message, const char *topic)
+broker_error ws_publish_record(struct request *r, const msgpack_object *message, const char *topic)
 {
     struct buf *records = &r->c->front->records;
     if (message->type != MSGPACK_OBJECT_MAP)
-        return refuse(r, BROKER_INVALID_ARGUMENT, "a message is an object, as {\"body\":\"…\"}");
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "a message is an object, as {\"body\":\"…\"}");
     return topic ? form_record_msgpack_to(records, message, topic, r->text)
                  : form_record_msgpack(records, message, r->text);
 }
 
 static broker_error publish_records(struct request *r, const char *topic, bool *one)
 {
-    const msgpack_object *message = field_find(r->map, "message"), *many = field_find(r->map, "messages");
+    const msgpack_object *message = ws_field_find(r->map, "message"), *many = ws_field_find(r->map, "messages");
     if (!message == !many)
-        return refuse(r, BROKER_INVALID_ARGUMENT,
-                      "give either \"message\", an object, or \"messages\", an array of them");
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT,
+                         "give either \"message\", an object, or \"messages\", an array of them");
     *one = message != NULL;
     if (message)
-        return publish_record(r, message, topic);
+        return ws_publish_record(r, message, topic);
     if (many->type != MSGPACK_OBJECT_ARRAY || many->via.array.size == 0)
-        return refuse(r, BROKER_INVALID_ARGUMENT, "\"messages\" is no array of at least one message");
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "\"messages\" is no array of at least one message");
     for (uint32_t i = 0; i < many->via.array.size; i++) {
         char why[TEXT_BYTES];
-        broker_error error = publish_record(r, &many->via.array.ptr[i], topic);
+        broker_error error = ws_publish_record(r, &many->via.array.ptr[i], topic);
         if (!error)
             continue;
         memcpy(why, r->text, sizeof(why));
-        return refuse(r, error, "messages[%u]: %.260s; none of them was published", i, why);
+        return ws_refuse(r, error, "messages[%u]: %.260s; none of them was published", i, why);
     }
     return BROKER_OK;
 }
 
-broker_error op_publish(struct request *r)
+broker_error ws_op_publish(struct request *r)
 {
     struct command command = {.type = COMMAND_PUBLISH};
     struct buf *records = &r->c->front->records;
     struct name topic = {0};
     char topic_text[TOPIC_MAX_BYTES + 1];
     bool one = false;
-    if (!field_name(r->map, "queue", &command.queue, r->text) || !field_name(r->map, "topic", &topic, r->text) ||
-        !publish_options(r, &command.u.publish.sync, &command.u.publish.unroutable_ok))
+    if (!ws_field_name(r->map, "queue", &command.queue, r->text) || !ws_field_name(r->map, "topic", &topic, r->text) ||
+        !ws_publish_options(r, &command.u.publish.sync, &command.u.publish.unroutable_ok))
         return BROKER_INVALID_ARGUMENT;
     if (!command.queue.len == !topic.len)
-        return refuse(r, BROKER_INVALID_ARGUMENT, "give either \"queue\" or \"topic\": where the message goes");
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "give either \"queue\" or \"topic\": where the message goes");
     if (topic.len > TOPIC_MAX_BYTES || (topic.len && memchr(topic.bytes, '\0', topic.len)))
-        return refuse(r, BROKER_INVALID_ARGUMENT, "\"topic\" is no topic: tokens of A-Z a-z 0-9 _ - with dots between");
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT,
+                         "\"topic\" is no topic: tokens of A-Z a-z 0-9 _ - with dots between");
     if (topic.len) {
         memcpy(topic_text, topic.bytes, topic.len);
         topic_text[topic.len] = '\0';
@@ -192,6 +195,6 @@ broker_error op_publish(struct request *r)
         return error;
     command.u.publish.records = records->bytes;
     command.u.publish.len = records->len;
-    request_submit(r, one ? ANSWER_ONE : ANSWER_PLAIN, &command);
+    ws_request_submit(r, one ? ANSWER_ONE : ANSWER_PLAIN, &command);
     return BROKER_OK;
 }

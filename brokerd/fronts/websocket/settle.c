@@ -36,14 +36,14 @@ static broker_error receipt_add(struct request *r, size_t first, const msgpack_o
         ranges->len > first ? (struct receipt_range *)(void *)(ranges->bytes + ranges->len - sizeof(*last)) : NULL;
     uint64_t receipt;
     if (!receipt_get(o, &receipt))
-        return refuse(r, BROKER_INVALID_ARGUMENT, "a receipt is neither a string of digits nor a whole number");
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "a receipt is neither a string of digits nor a whole number");
     if (last && last->first + last->count == receipt && last->count < UINT32_MAX) {
         last->count++;
         return BROKER_OK;
     }
     struct receipt_range range = {receipt, 1};
     return buf_append(ranges, &range, sizeof(range)) ? BROKER_OK
-                                                     : refuse(r, BROKER_NO_MEMORY, "no memory for receipts");
+                                                     : ws_refuse(r, BROKER_NO_MEMORY, "no memory for receipts");
 }
 
 static broker_error receipts_add(struct request *r, const msgpack_object *list)
@@ -60,12 +60,12 @@ static broker_error receipts_add(struct request *r, const msgpack_object *list)
 /* "receipt" or "receipts" of a map. */
 static broker_error receipts_of(struct request *r, const msgpack_object *map)
 {
-    const msgpack_object *one = field_find(map, "receipt"), *many = field_find(map, "receipts");
+    const msgpack_object *one = ws_field_find(map, "receipt"), *many = ws_field_find(map, "receipts");
     if (!one == !many)
-        return refuse(r, BROKER_INVALID_ARGUMENT,
-                      "give either \"receipt\" or \"receipts\", as they came with the messages");
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT,
+                         "give either \"receipt\" or \"receipts\", as they came with the messages");
     if (many && many->type != MSGPACK_OBJECT_ARRAY)
-        return refuse(r, BROKER_INVALID_ARGUMENT, "\"receipts\" is no array");
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "\"receipts\" is no array");
     return receipts_add(r, one ? one : many);
 }
 
@@ -77,34 +77,34 @@ static broker_error settle(struct request *r, struct command *command)
         return error;
     command->u.settle.ranges = (const struct receipt_range *)(void *)ranges->bytes;
     command->u.settle.count = ranges->len / sizeof(struct receipt_range);
-    request_submit(r, ANSWER_PLAIN, command);
+    ws_request_submit(r, ANSWER_PLAIN, command);
     return BROKER_OK;
 }
 
-broker_error op_ack(struct request *r)
+broker_error ws_op_ack(struct request *r)
 {
     return settle(r, &(struct command){.type = COMMAND_ACK});
 }
 
-broker_error op_nack(struct request *r)
+broker_error ws_op_nack(struct request *r)
 {
     struct command command = {.type = COMMAND_NACK};
-    return field_u32(r->map, "delay_ms", &command.u.settle.delay_ms, r->text) ? settle(r, &command)
-                                                                              : BROKER_INVALID_ARGUMENT;
+    return ws_field_u32(r->map, "delay_ms", &command.u.settle.delay_ms, r->text) ? settle(r, &command)
+                                                                                 : BROKER_INVALID_ARGUMENT;
 }
 
-broker_error op_reject(struct request *r)
+broker_error ws_op_reject(struct request *r)
 {
     return settle(r, &(struct command){.type = COMMAND_NACK, .u.settle.dead_letter = true});
 }
 
-broker_error op_extend(struct request *r)
+broker_error ws_op_extend(struct request *r)
 {
     struct command command = {.type = COMMAND_EXTEND};
-    if (!field_u32(r->map, "lease_ms", &command.u.settle.lease_ms, r->text))
+    if (!ws_field_u32(r->map, "lease_ms", &command.u.settle.lease_ms, r->text))
         return BROKER_INVALID_ARGUMENT;
-    if (!field_find(r->map, "lease_ms"))
-        return refuse(r, BROKER_INVALID_ARGUMENT, "\"lease_ms\" is missing: for how long, from now on?");
+    if (!ws_field_find(r->map, "lease_ms"))
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "\"lease_ms\" is missing: for how long, from now on?");
     return settle(r, &command);
 }
 
@@ -116,12 +116,12 @@ static struct transact_part *part_add(struct request *r)
     struct buf *parts = &r->c->front->parts;
     struct transact_part *part = (struct transact_part *)(void *)buf_reserve(parts, sizeof(*part));
     if (parts->len / sizeof(*part) == PARTS_MAX) {
-        refuse(r, BROKER_TOO_LARGE, "more than %d parts; messages to one queue that follow each other are one",
-               PARTS_MAX);
+        ws_refuse(r, BROKER_TOO_LARGE, "more than %d parts; messages to one queue that follow each other are one",
+                  PARTS_MAX);
         return NULL;
     }
     if (!part) {
-        refuse(r, BROKER_NO_MEMORY, "no memory for the transaction");
+        ws_refuse(r, BROKER_NO_MEMORY, "no memory for the transaction");
         return NULL;
     }
     parts->len += sizeof(*part);
@@ -140,7 +140,7 @@ static bool without_queue(struct request *r, const msgpack_object *message, msgp
     uint32_t n = message->via.map.size, kept = 0;
     msgpack_object_kv *pairs = msgpack_zone_malloc(&r->c->front->inbox.zone, (n ? n : 1) * sizeof(*pairs));
     for (uint32_t i = 0; pairs && i < n; i++)
-        if (!object_is(&message->via.map.ptr[i].key, "queue"))
+        if (!ws_object_is(&message->via.map.ptr[i].key, "queue"))
             pairs[kept++] = message->via.map.ptr[i];
     *out = (msgpack_object){.type = MSGPACK_OBJECT_MAP, .via.map = {kept, pairs}};
     return pairs != NULL;
@@ -153,15 +153,16 @@ static broker_error part_message(struct request *r, const msgpack_object *messag
     char topic_text[TOPIC_MAX_BYTES + 1];
     msgpack_object bare;
     if (message->type != MSGPACK_OBJECT_MAP)
-        return refuse(r, BROKER_INVALID_ARGUMENT, "it is not an object");
-    if (!field_name(message, "queue", &queue, r->text) || !field_name(message, "topic", &topic, r->text))
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "it is not an object");
+    if (!ws_field_name(message, "queue", &queue, r->text) || !ws_field_name(message, "topic", &topic, r->text))
         return BROKER_INVALID_ARGUMENT;
     if (!queue.len && (!topic.len || topic.len > TOPIC_MAX_BYTES || memchr(topic.bytes, '\0', topic.len)))
-        return refuse(r, BROKER_INVALID_ARGUMENT, "it has neither a \"queue\" nor a \"topic\" to be published to");
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "it has neither a \"queue\" nor a \"topic\" to be published to");
     if (!without_queue(r, message, &bare))
-        return refuse(r, BROKER_NO_MEMORY, "no memory for the transaction");
-    struct transact_part *last = (struct transact_part *)(void *)(w->parts.bytes + w->parts.len) - 1;
-    bool goes_on = w->parts.len > 0 && last->kind == PART_PUBLISH && last->queue.len == queue.len &&
+        return ws_refuse(r, BROKER_NO_MEMORY, "no memory for the transaction");
+    struct transact_part *last =
+        w->parts.len ? (struct transact_part *)(void *)(w->parts.bytes + w->parts.len - sizeof(*last)) : NULL;
+    bool goes_on = last && last->kind == PART_PUBLISH && last->queue.len == queue.len &&
                    (queue.len == 0 || memcmp(last->queue.bytes, queue.bytes, queue.len) == 0);
     if (!goes_on && !(last = part_add(r)))
         return part_failed(r);
@@ -171,7 +172,7 @@ static broker_error part_message(struct request *r, const msgpack_object *messag
         memcpy(topic_text, topic.bytes, topic.len);
         topic_text[topic.len] = '\0';
     }
-    broker_error error = publish_record(r, &bare, queue.len ? NULL : topic_text);
+    broker_error error = ws_publish_record(r, &bare, queue.len ? NULL : topic_text);
     last->len = w->records.len;
     return error;
 }
@@ -201,11 +202,11 @@ static broker_error part_nack(struct request *r, const msgpack_object *item)
     const msgpack_object *receipts = item;
     uint32_t delay_ms = 0;
     if (item->type == MSGPACK_OBJECT_MAP) {
-        const msgpack_object *one = field_find(item, "receipt"), *many = field_find(item, "receipts");
-        if (!fields_known(item, keys, CONTROL_KINDS, r->text) || !field_u32(item, "delay_ms", &delay_ms, r->text))
+        const msgpack_object *one = ws_field_find(item, "receipt"), *many = ws_field_find(item, "receipts");
+        if (!ws_fields_known(item, keys, CONTROL_KINDS, r->text) || !ws_field_u32(item, "delay_ms", &delay_ms, r->text))
             return BROKER_INVALID_ARGUMENT;
         if (!one == !many)
-            return refuse(r, BROKER_INVALID_ARGUMENT, "give either \"receipt\" or \"receipts\"");
+            return ws_refuse(r, BROKER_INVALID_ARGUMENT, "give either \"receipt\" or \"receipts\"");
         receipts = one ? one : many;
     }
     return part_receipts(r, receipts, PART_NACK, delay_ms, false);
@@ -225,18 +226,18 @@ static broker_error part_reject(struct request *r, const msgpack_object *item)
 static broker_error each_item(struct request *r, const char *key,
                               broker_error (*fn)(struct request *r, const msgpack_object *item))
 {
-    const msgpack_object *list = field_find(r->map, key);
+    const msgpack_object *list = ws_field_find(r->map, key);
     char why[TEXT_BYTES];
     if (!list)
         return BROKER_OK;
     if (list->type != MSGPACK_OBJECT_ARRAY)
-        return refuse(r, BROKER_INVALID_ARGUMENT, "\"%s\" is no array", key);
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "\"%s\" is no array", key);
     for (uint32_t i = 0; i < list->via.array.size; i++) {
         broker_error error = fn(r, &list->via.array.ptr[i]);
         if (!error)
             continue;
         memcpy(why, r->text, sizeof(why));
-        return refuse(r, error, "%s[%u]: %.240s; nothing of the transaction was done", key, i, why);
+        return ws_refuse(r, error, "%s[%u]: %.240s; nothing of the transaction was done", key, i, why);
     }
     return BROKER_OK;
 }
@@ -245,11 +246,11 @@ static broker_error each_item(struct request *r, const char *key,
 static broker_error list_part(struct request *r, const char *key,
                               broker_error (*fn)(struct request *r, const msgpack_object *item))
 {
-    const msgpack_object *list = field_find(r->map, key);
+    const msgpack_object *list = ws_field_find(r->map, key);
     if (!list)
         return BROKER_OK;
     if (list->type != MSGPACK_OBJECT_ARRAY)
-        return refuse(r, BROKER_INVALID_ARGUMENT, "\"%s\" is no array of receipts", key);
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT, "\"%s\" is no array of receipts", key);
     return fn(r, list);
 }
 
@@ -272,22 +273,22 @@ static void parts_settle(struct websocket *w)
     }
 }
 
-broker_error op_transact(struct request *r)
+broker_error ws_op_transact(struct request *r)
 {
     struct websocket *w = r->c->front;
     struct command command = {.type = COMMAND_TRANSACT};
     broker_error error;
-    if (!publish_options(r, &command.u.transact.sync, &command.u.transact.unroutable_ok))
+    if (!ws_publish_options(r, &command.u.transact.sync, &command.u.transact.unroutable_ok))
         return BROKER_INVALID_ARGUMENT;
     if ((error = each_item(r, "publish", part_message)) || (error = list_part(r, "ack", part_ack)) ||
         (error = list_part(r, "reject", part_reject)) || (error = each_item(r, "nack", part_nack)))
         return error;
     if (w->parts.len == 0)
-        return refuse(r, BROKER_INVALID_ARGUMENT,
-                      "the transaction is empty; give \"publish\", \"ack\", \"nack\" or \"reject\"");
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT,
+                         "the transaction is empty; give \"publish\", \"ack\", \"nack\" or \"reject\"");
     parts_settle(w);
     command.u.transact.parts = (struct transact_part *)(void *)w->parts.bytes;
     command.u.transact.count = w->parts.len / sizeof(struct transact_part);
-    request_submit(r, ANSWER_PLAIN, &command);
+    ws_request_submit(r, ANSWER_PLAIN, &command);
     return BROKER_OK;
 }

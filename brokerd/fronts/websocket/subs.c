@@ -20,13 +20,13 @@ static uint32_t place_of(const struct ws *c, uint32_t number)
     return low;
 }
 
-struct sub *sub_find(const struct ws *c, uint32_t number)
+struct sub *ws_sub_find(const struct ws *c, uint32_t number)
 {
     uint32_t i = place_of(c, number);
     return i < c->sub_count && c->subs[i]->number == number ? c->subs[i] : NULL;
 }
 
-struct sub *sub_add(struct ws *c, uint32_t number, const struct name *queue)
+struct sub *ws_sub_add(struct ws *c, uint32_t number, const struct name *queue)
 {
     if (c->sub_count == c->sub_cap) {
         uint32_t cap = c->sub_cap ? 2 * c->sub_cap : 2;
@@ -63,7 +63,7 @@ static void sub_free(struct sub *s)
     free(s);
 }
 
-void sub_remove(struct sub *s)
+void ws_sub_remove(struct sub *s)
 {
     struct ws *c = s->c;
     uint32_t at = place_of(c, s->number);
@@ -72,7 +72,7 @@ void sub_remove(struct sub *s)
     sub_free(s);
 }
 
-void subs_release(struct ws *c)
+void ws_subs_release(struct ws *c)
 {
     for (uint32_t i = 0; i < c->sub_count; i++)
         sub_free(c->subs[i]);
@@ -85,11 +85,11 @@ void subs_release(struct ws *c)
 
 static bool number_get(struct request *r, uint32_t *number)
 {
-    if (!field_u32(r->map, "sub", number, r->text))
+    if (!ws_field_u32(r->map, "sub", number, r->text))
         return false;
     if (*number == 0)
-        refuse(r, BROKER_INVALID_ARGUMENT,
-               "\"sub\" is missing or 0: a number from 1 on, which you choose, names the subscription");
+        ws_refuse(r, BROKER_INVALID_ARGUMENT,
+                  "\"sub\" is missing or 0: a number from 1 on, which you choose, names the subscription");
     return *number > 0;
 }
 
@@ -102,62 +102,64 @@ static broker_error group_subscribe(struct request *r, uint32_t number)
     struct control_request control;
     char text[CONTROL_TEXT_BYTES] = "";
     int ack = 0;
-    if (!fields_known(r->map, keys, CONTROL_SUBSCRIBE, r->text) || !field_word(r->map, "ack", acks, &ack, r->text) ||
-        !field_u32(r->map, "credit", &credit.u.credit.messages, r->text) ||
-        !field_u64(r->map, "credit_bytes", UINT64_MAX, &credit.u.credit.bytes, r->text))
+    if (!ws_fields_known(r->map, keys, CONTROL_SUBSCRIBE, r->text) ||
+        !ws_field_word(r->map, "ack", acks, &ack, r->text) ||
+        !ws_field_u32(r->map, "credit", &credit.u.credit.messages, r->text) ||
+        !ws_field_u64(r->map, "credit_bytes", UINT64_MAX, &credit.u.credit.bytes, r->text))
         return BROKER_INVALID_ARGUMENT;
-    if (!field_find(r->map, "credit"))
-        return refuse(r, BROKER_INVALID_ARGUMENT,
-                      "\"credit\" is missing: how many messages may come before the op "
-                      "\"credit\" allows more? To read without a group give \"from\"");
+    if (!ws_field_find(r->map, "credit"))
+        return ws_refuse(r, BROKER_INVALID_ARGUMENT,
+                         "\"credit\" is missing: how many messages may come before the op "
+                         "\"credit\" allows more? To read without a group give \"from\"");
     broker_error error = control_parse_object(&control, CONTROL_SUBSCRIBE, r->map, text);
-    struct sub *s = error ? NULL : sub_add(c, number, NULL);
+    struct sub *s = error ? NULL : ws_sub_add(c, number, NULL);
     if (error)
-        refuse(r, error, "subscribe: %s", text);
+        ws_refuse(r, error, "subscribe: %s", text);
     else if (!s)
-        error = refuse(r, BROKER_NO_MEMORY, "no memory for a subscription");
+        error = ws_refuse(r, BROKER_NO_MEMORY, "no memory for a subscription");
     if (s) {
         struct websocket *w = c->front;
         s->subscribe_id = r->id;
         control.command.token = (struct token){.stream = number};
-        if (field_find(r->map, "ack"))
+        if (ws_field_find(r->map, "ack"))
             control.command.u.subscribe.settle_on_send = ack == 1;
         client_submit(w->clients, &c->client, net_now(w->net), &control.command);
-        if (sub_find(c, number)) /* it may have been refused already */
+        if (ws_sub_find(c, number)) /* it may have been refused already */
             client_submit(w->clients, &c->client, net_now(w->net), &credit);
     }
     control_release(&control);
     return error;
 }
 
-broker_error op_subscribe(struct request *r)
+broker_error ws_op_subscribe(struct request *r)
 {
     uint32_t number = 0;
-    bool by_position = field_find(r->map, "from") || field_find(r->map, "from_time_ms");
+    bool by_position = ws_field_find(r->map, "from") || ws_field_find(r->map, "from_time_ms");
     if (!number_get(r, &number))
         return BROKER_INVALID_ARGUMENT;
-    if (sub_find(r->c, number))
-        return refuse(r, BROKER_SUBSCRIPTION_EXISTS, "there is a subscription %u; choose another number", number);
-    if (by_position && field_find(r->map, "group"))
-        return refuse(r, BROKER_INVALID_ARGUMENT,
-                      "it has a \"group\" and a \"from\": give the group to share the work, or from where to read all");
-    return by_position ? position_subscribe(r, number) : group_subscribe(r, number);
+    if (ws_sub_find(r->c, number))
+        return ws_refuse(r, BROKER_SUBSCRIPTION_EXISTS, "there is a subscription %u; choose another number", number);
+    if (by_position && ws_field_find(r->map, "group"))
+        return ws_refuse(
+            r, BROKER_INVALID_ARGUMENT,
+            "it has a \"group\" and a \"from\": give the group to share the work, or from where to read all");
+    return by_position ? ws_position_subscribe(r, number) : group_subscribe(r, number);
 }
 
-broker_error op_unsubscribe(struct request *r)
+broker_error ws_op_unsubscribe(struct request *r)
 {
     struct ws *c = r->c;
     uint32_t number = 0;
     if (!number_get(r, &number))
         return BROKER_INVALID_ARGUMENT;
-    struct sub *s = sub_find(c, number);
+    struct sub *s = ws_sub_find(c, number);
     if (!s)
-        return refuse(r, BROKER_SUBSCRIPTION_NOT_FOUND, "there is no subscription %u", number);
+        return ws_refuse(r, BROKER_SUBSCRIPTION_NOT_FOUND, "there is no subscription %u", number);
     if (s->by_position) {
         if (!s->begun && s->subscribe_id != ID_NONE)
             ws_answer_error(c, s->subscribe_id, BROKER_CANCELLED, "it was ended before it began", 0);
-        sub_remove(s);
-        answer_ok(c, r->id);
+        ws_sub_remove(s);
+        ws_answer_ok(c, r->id);
         return BROKER_OK;
     }
     s->unsubscribe_id = r->id;
@@ -166,68 +168,68 @@ broker_error op_unsubscribe(struct request *r)
     return BROKER_OK;
 }
 
-broker_error op_credit(struct request *r)
+broker_error ws_op_credit(struct request *r)
 {
     struct ws *c = r->c;
     struct command command = {.type = COMMAND_CREDIT};
     uint32_t number = 0;
-    if (!number_get(r, &number) || !field_u32(r->map, "messages", &command.u.credit.messages, r->text) ||
-        !field_u64(r->map, "bytes", UINT64_MAX, &command.u.credit.bytes, r->text))
+    if (!number_get(r, &number) || !ws_field_u32(r->map, "messages", &command.u.credit.messages, r->text) ||
+        !ws_field_u64(r->map, "bytes", UINT64_MAX, &command.u.credit.bytes, r->text))
         return BROKER_INVALID_ARGUMENT;
-    struct sub *s = sub_find(c, number);
+    struct sub *s = ws_sub_find(c, number);
     if (!s) /* it may have crossed an "ended" */
         return BROKER_OK;
     if (s->by_position) {
-        position_credit(s, command.u.credit.messages, command.u.credit.bytes);
+        ws_position_credit(s, command.u.credit.messages, command.u.credit.bytes);
     } else {
         command.token.stream = number;
         client_submit(c->front->clients, &c->client, net_now(c->front->net), &command);
     }
-    answer_ok(c, r->id);
+    ws_answer_ok(c, r->id);
     return BROKER_OK;
 }
 
 /* ---- what the engine says ------------------------------------------------------------------------------------------------ */
 
-void sub_answered(struct ws *c, const struct completion *done)
+void ws_sub_answered(struct ws *c, const struct completion *done)
 {
-    struct sub *s = sub_find(c, done->token.stream);
+    struct sub *s = ws_sub_find(c, done->token.stream);
     if (!s)
         return;
     bool begins = done->type == COMMAND_SUBSCRIBE;
     uint64_t id = begins ? s->subscribe_id : s->unsubscribe_id;
     if (begins ? done->error != BROKER_OK : done->error == BROKER_OK)
-        sub_remove(s);
+        ws_sub_remove(s);
     if (c->state != WS_OPEN)
         return;
     if (done->error)
         ws_answer_error(c, id, done->error, done->text, done->retry_ms);
     else
-        answer_ok(c, id);
+        ws_answer_ok(c, id);
 }
 
-void send_ended(struct ws *c, uint32_t number, broker_error error, const char *text)
+void ws_send_ended(struct ws *c, uint32_t number, broker_error error, const char *text)
 {
     struct writer w;
     if (c->state != WS_OPEN)
         return;
-    answer_begin(c, &w, "ended", ID_NONE, 1 + error_pairs(0));
-    write_key_u64(&w, "sub", number);
-    write_error(&w, error, text, 0);
-    answer_send(c, &w);
+    ws_answer_begin(c, &w, "ended", ID_NONE, 1 + ws_error_pairs(0));
+    ws_write_key_u64(&w, "sub", number);
+    ws_write_error(&w, error, text, 0);
+    ws_answer_send(c, &w);
 }
 
-void sub_ended(struct client *client, struct token token, broker_error error, const char *text)
+void ws_sub_ended(struct client *client, struct token token, broker_error error, const char *text)
 {
     struct ws *c = ws_of(client);
-    struct sub *s = sub_find(c, token.stream);
-    tell_damage(error, text);
+    struct sub *s = ws_sub_find(c, token.stream);
+    ws_tell_damage(error, text);
     if (s)
-        sub_remove(s);
-    send_ended(c, token.stream, error, text);
+        ws_sub_remove(s);
+    ws_send_ended(c, token.stream, error, text);
 }
 
-bool sub_deliver(struct client *client, const struct delivery *d)
+bool ws_sub_deliver(struct client *client, const struct delivery *d)
 {
     struct ws *c = ws_of(client);
     for (uint32_t i = 0; i < d->count && ws_may_send(c); i++) {
@@ -240,9 +242,9 @@ bool sub_deliver(struct client *client, const struct delivery *d)
             ws_drop(c, "there is no memory for a message");
             return true;
         }
-        const uint8_t *frame = frame_end(c, &len);
+        const uint8_t *frame = ws_frame_end(c, &len);
         net_conn_write(c->net, frame, len);
-        frame_trim(c->front);
+        ws_frame_trim(c->front);
     }
     if (c->state != WS_OPEN || !net_conn_is_full(c->net))
         return true;

@@ -21,7 +21,7 @@ static bool begin(struct utf8 *u, uint8_t byte)
     return true;
 }
 
-bool utf8_take(struct utf8 *u, const uint8_t *bytes, size_t len)
+bool ws_utf8_take(struct utf8 *u, const uint8_t *bytes, size_t len)
 {
     const uint8_t *end = bytes + len;
     while (bytes < end) {

@@ -11,7 +11,7 @@ struct utf8 {            /* zeroed at first */
     uint8_t least, most; /* between which the next of them lies */
 };
 
-bool utf8_take(struct utf8 *u, const uint8_t *bytes, size_t len); /* false: it is none */
+bool ws_utf8_take(struct utf8 *u, const uint8_t *bytes, size_t len); /* false: it is none */
 static inline bool utf8_is_whole(const struct utf8 *u)
 {
     return u->left == 0;

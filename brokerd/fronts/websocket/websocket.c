@@ -96,7 +96,7 @@ static bool parts_init(struct websocket *w)
         partial = PARTIAL_BYTES_MIN;
     bool frames = frames_init(&w->frames, w->options.max_message_bytes, partial);
     bool lender = lender_init(&w->lender, w->net);
-    bool inbox = inbox_init(&w->inbox);
+    bool inbox = ws_inbox_init(&w->inbox);
     return frames && lender && inbox;
 }
 
@@ -124,7 +124,7 @@ void websocket_free(struct websocket *w)
         return;
     frames_release(&w->frames);
     lender_release(&w->lender);
-    inbox_release(&w->inbox);
+    ws_inbox_release(&w->inbox);
     buf_release(&w->answer);
     buf_release(&w->packed);
     buf_release(&w->records);

@@ -30,8 +30,8 @@ struct inbox {
     msgpack_zone zone;
     msgpack_object root; /* a map with keys of text */
 };
-bool inbox_init(struct inbox *in);
-void inbox_release(struct inbox *in);
+bool ws_inbox_init(struct inbox *in);
+void ws_inbox_release(struct inbox *in);
 
 /* One answer being written, straight through. */
 struct writer {
@@ -59,16 +59,16 @@ struct format {
     /* {"op":"message","sub":…, and the message's own fields}. */
     bool (*delivery)(struct buf *out, uint32_t sub, const struct form_message *m);
 };
-extern const struct format format_json, format_msgpack;
-extern const struct format *const FORMATS[]; /* NULL ends them; the first is the default */
+extern const struct format ws_format_json, ws_format_msgpack;
+extern const struct format *const ws_FORMATS[]; /* NULL ends them; the first is the default */
 
-static inline void write_key_u64(struct writer *w, const char *key, uint64_t value)
+static inline void ws_write_key_u64(struct writer *w, const char *key, uint64_t value)
 {
     w->format->key(w, key);
     w->format->u64(w, value);
 }
-void write_key_text(struct writer *w, const char *key, const char *text);
-static inline void write_key_true(struct writer *w, const char *key)
+void ws_write_key_text(struct writer *w, const char *key, const char *text);
+static inline void ws_write_key_true(struct writer *w, const char *key)
 {
     w->format->key(w, key);
     w->format->truth(w, true);
@@ -76,19 +76,20 @@ static inline void write_key_true(struct writer *w, const char *key)
 
 /* ---- fields of a request: fields.c ------------------------------------------------------------------------------------------ */
 
-const msgpack_object *field_find(const msgpack_object *map, const char *key); /* NULL: absent, or null */
+const msgpack_object *ws_field_find(const msgpack_object *map, const char *key); /* NULL: absent, or null */
 /* Each returns false with a sentence in `text` if the key is there and wrong; absent: *out stays. */
-bool field_u64(const msgpack_object *map, const char *key, uint64_t max, uint64_t *out, char text[TEXT_BYTES]);
-bool field_u32(const msgpack_object *map, const char *key, uint32_t *out, char text[TEXT_BYTES]);
-bool field_name(const msgpack_object *map, const char *key, struct name *out, char text[TEXT_BYTES]);
-bool field_truth(const msgpack_object *map, const char *key, bool *out, char text[TEXT_BYTES]);
+bool ws_field_u64(const msgpack_object *map, const char *key, uint64_t max, uint64_t *out, char text[TEXT_BYTES]);
+bool ws_field_u32(const msgpack_object *map, const char *key, uint32_t *out, char text[TEXT_BYTES]);
+bool ws_field_name(const msgpack_object *map, const char *key, struct name *out, char text[TEXT_BYTES]);
+bool ws_field_truth(const msgpack_object *map, const char *key, bool *out, char text[TEXT_BYTES]);
 /* One of `words`, which NULL ends: *out is its index. */
-bool field_word(const msgpack_object *map, const char *key, const char *const *words, int *out, char text[TEXT_BYTES]);
+bool ws_field_word(const msgpack_object *map, const char *key, const char *const *words, int *out,
+                   char text[TEXT_BYTES]);
 /* Are there keys beside "op", "id" and these (NULL ends them), and those of `kind` unless it is CONTROL_KINDS? */
-bool fields_known(const msgpack_object *map, const char *const *keys, enum control_kind kind, char text[TEXT_BYTES]);
-bool object_is(const msgpack_object *text, const char *word);
+bool ws_fields_known(const msgpack_object *map, const char *const *keys, enum control_kind kind, char text[TEXT_BYTES]);
+bool ws_object_is(const msgpack_object *text, const char *word);
 /* The word that is likest to what was written, NULL if none is. */
-const char *nearest_word(const char *written, size_t len, const char *const *words);
+const char *ws_nearest_word(const char *written, size_t len, const char *const *words);
 /* What a client wrote, fit for a sentence. */
 const char *ws_shown(const char *bytes, size_t len, char out[48]);
 
@@ -157,11 +158,11 @@ void ws_close(struct ws *c, uint16_t code, const char *reason);
 void ws_drop(struct ws *c, const char *why);
 /* Is it open, and has it taken enough of what it was sent? */
 bool ws_may_send(struct ws *c);
-/* A data frame: ws_frame_begin, append the payload to w->answer, frame_end: head and payload, which stay until the next begins.
+/* A data frame: frame_begin, append the payload to w->answer, frame_end: head and payload, which stay until the next begins.
    frame_trim: after it was sent. */
 bool ws_frame_begin(struct websocket *w); /* false: no memory */
-const uint8_t *frame_end(struct ws *c, size_t *len);
-void frame_trim(struct websocket *w);
+const uint8_t *ws_frame_end(struct ws *c, size_t *len);
+void ws_frame_trim(struct websocket *w);
 void ws_send_goaway(struct ws *c);
 /* What a request has left: fewer outstanding, maybe read again, maybe the end. */
 void ws_settled(struct ws *c);
@@ -180,10 +181,10 @@ struct request {
 };
 /* Each takes one op. false: refuse with `error` and r->text. */
 typedef broker_error op_fn(struct request *r);
-op_fn op_publish, op_subscribe, op_unsubscribe, op_credit, op_ack, op_nack, op_reject, op_extend, op_request,
-    op_transact;
+op_fn ws_op_publish, ws_op_subscribe, ws_op_unsubscribe, ws_op_credit, ws_op_ack, ws_op_nack, ws_op_reject,
+    ws_op_extend, ws_op_request, ws_op_transact;
 
-void session_take(struct ws *c, const uint8_t *bytes, size_t len); /* one message of the client */
+void ws_session_take(struct ws *c, const uint8_t *bytes, size_t len); /* one message of the client */
 
 /* How a command's answer is told: in the token, beside the id. */
 enum answer_form {
@@ -192,26 +193,26 @@ enum answer_form {
     ANSWER_RESULT,       /* {"result":{…}} */
     ANSWER_WAITS = 0x10, /* with the others: counted in c->waiting */
 };
-struct token token_of(uint64_t id, unsigned form);
-uint64_t token_id(struct token t);
-unsigned token_form(struct token t);
-void request_submit(struct request *r, unsigned form, struct command *command);
+struct token ws_token_of(uint64_t id, unsigned form);
+uint64_t ws_token_id(struct token t);
+unsigned ws_token_form(struct token t);
+void ws_request_submit(struct request *r, unsigned form, struct command *command);
 /* "sync" and "unroutable". */
-bool publish_options(struct request *r, broker_sync *sync, bool *unroutable_ok);
+bool ws_publish_options(struct request *r, broker_sync *sync, bool *unroutable_ok);
 /* One message's record behind those in w->records; topic NULL: to a queue. */
-broker_error publish_record(struct request *r, const msgpack_object *message, const char *topic);
-broker_error refuse(struct request *r, broker_error error, const char *format, ...)
+broker_error ws_publish_record(struct request *r, const msgpack_object *message, const char *topic);
+broker_error ws_refuse(struct request *r, broker_error error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* answers.c: {"op":…, "id":… unless there is none, and `pairs` more}. */
-void answer_begin(struct ws *c, struct writer *w, const char *op, uint64_t id, uint32_t pairs);
-void answer_send(struct ws *c, struct writer *w); /* closes the map */
-void answer_ok(struct ws *c, uint64_t id);        /* no id: nothing */
+void ws_answer_begin(struct ws *c, struct writer *w, const char *op, uint64_t id, uint32_t pairs);
+void ws_answer_send(struct ws *c, struct writer *w); /* closes the map */
+void ws_answer_ok(struct ws *c, uint64_t id);        /* no id: nothing */
 void ws_answer_error(struct ws *c, uint64_t id, broker_error error, const char *text, uint32_t retry_ms);
-void write_error(struct writer *w, broker_error error, const char *text, uint32_t retry_ms);
-uint32_t error_pairs(uint32_t retry_ms); /* that it writes */
-void answer_complete(struct client *client, const struct completion *done);
-void tell_damage(broker_error error, const char *text);
+void ws_write_error(struct writer *w, broker_error error, const char *text, uint32_t retry_ms);
+uint32_t ws_error_pairs(uint32_t retry_ms); /* that it writes */
+void ws_answer_complete(struct client *client, const struct completion *done);
+void ws_tell_damage(broker_error error, const char *text);
 
 /* ---- subscriptions: subs.c, positions.c -------------------------------------------------------------------------------------- */
 
@@ -230,19 +231,19 @@ struct sub {
     uint8_t queue_len;
     char queue[]; /* by position */
 };
-struct sub *sub_find(const struct ws *c, uint32_t number);
+struct sub *ws_sub_find(const struct ws *c, uint32_t number);
 /* `queue` NULL: by group. NULL: no memory; it is nowhere then. */
-struct sub *sub_add(struct ws *c, uint32_t number, const struct name *queue);
-void sub_remove(struct sub *s);
-void subs_release(struct ws *c); /* all of them; their readers are closed */
-bool sub_deliver(struct client *client, const struct delivery *d);
-void sub_ended(struct client *client, struct token token, broker_error error, const char *text);
+struct sub *ws_sub_add(struct ws *c, uint32_t number, const struct name *queue);
+void ws_sub_remove(struct sub *s);
+void ws_subs_release(struct ws *c); /* all of them; their readers are closed */
+bool ws_sub_deliver(struct client *client, const struct delivery *d);
+void ws_sub_ended(struct client *client, struct token token, broker_error error, const char *text);
 /* The subscribe command's and the unsubscribe command's answers. */
-void sub_answered(struct ws *c, const struct completion *done);
-void send_ended(struct ws *c, uint32_t number, broker_error error, const char *text);
+void ws_sub_answered(struct ws *c, const struct completion *done);
+void ws_send_ended(struct ws *c, uint32_t number, broker_error error, const char *text);
 
-broker_error position_subscribe(struct request *r, uint32_t number);
-void position_credit(struct sub *s, uint64_t messages, uint64_t bytes);
-void positions_go_on(struct ws *c); /* there is room again */
+broker_error ws_position_subscribe(struct request *r, uint32_t number);
+void ws_position_credit(struct sub *s, uint64_t messages, uint64_t bytes);
+void ws_positions_go_on(struct ws *c); /* there is room again */
 
 #endif
