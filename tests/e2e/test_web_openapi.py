@@ -111,7 +111,9 @@ def check_schema(s, where):
     for value in s.get("enum", []) + [s[k] for k in ("default",) if k in s]:
         assert isinstance(value, TYPES[s["type"]]), where
     assert "default" not in s or "enum" not in s or s["default"] in s["enum"], where
-    assert s.get("minimum", 0) <= s.get("default", s.get("maximum", 1 << 60)) <= s.get("maximum", 1 << 60) or s["type"] != "integer", where
+    if s.get("type") == "integer":
+        low, high = s.get("minimum", 0), s.get("maximum", 1 << 60)
+        assert low <= s.get("default", low) <= high, where
     re.compile(s.get("pattern", ""))
     inner = [(k, v) for k, v in s.get("properties", {}).items()] + [(k, s[k]) for k in ("items", "additionalProperties") if isinstance(s.get(k), dict)]
     inner += [(f"{k}/{i}", v) for k in ("allOf", "anyOf") for i, v in enumerate(s.get(k, []))]
