@@ -267,6 +267,14 @@ void admin_begin(struct rest *r, struct http_exchange *x, const struct http_requ
 
 /* ---- answers -------------------------------------------------------------------------------------------------------- */
 
+/* A write that fails in the middle must not go unnoticed: what follows could make sense without it. */
+static int map_write(void *rest, const char *bytes, size_t len)
+{
+    struct rest *r = rest;
+    r->map_failed |= msgpack_sbuffer_write(&r->map, bytes, len) != 0;
+    return r->map_failed ? -1 : 0;
+}
+
 msgpack_packer admin_pack(struct rest *r)
 {
     msgpack_packer pk;
@@ -275,8 +283,17 @@ msgpack_packer admin_pack(struct rest *r)
         msgpack_sbuffer_init(&r->map);
     }
     msgpack_sbuffer_clear(&r->map);
-    msgpack_packer_init(&pk, &r->map, msgpack_sbuffer_write);
+    r->map_failed = false;
+    msgpack_packer_init(&pk, r, map_write);
     return pk;
+}
+
+bool admin_unpack(struct rest *r, msgpack_unpacked *out)
+{
+    size_t at = 0;
+    msgpack_unpacked_init(out);
+    return !r->map_failed && r->map.data &&
+           msgpack_unpack_next(out, r->map.data, r->map.size, &at) == MSGPACK_UNPACK_SUCCESS;
 }
 
 void admin_respond_map(struct call *c, int status, const char *location)
@@ -284,10 +301,7 @@ void admin_respond_map(struct call *c, int status, const char *location)
     struct rest *r = c->rest;
     struct buf *out = rest_scratch(&r->out);
     msgpack_unpacked one;
-    size_t at = 0;
-    msgpack_unpacked_init(&one);
-    bool good = r->map.data && msgpack_unpack_next(&one, r->map.data, r->map.size, &at) == MSGPACK_UNPACK_SUCCESS &&
-                form_msgpack_to_json(out, &one.data);
+    bool good = admin_unpack(r, &one) && form_msgpack_to_json(out, &one.data);
     msgpack_unpacked_destroy(&one);
     if (!good) {
         call_refuse(c, BROKER_NO_MEMORY, "it is done, but there is no memory for the answer", 0);

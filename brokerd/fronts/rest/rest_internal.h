@@ -83,6 +83,7 @@ struct rest {
     struct buf small;   /* a message's headers as msgpack */
     struct buf names;   /* what was decoded */
     msgpack_sbuffer map;
+    bool map_failed; /* there was no memory for some of it */
     void *admin; /* admin.c's own */
 };
 
