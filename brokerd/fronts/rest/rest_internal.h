@@ -84,7 +84,7 @@ struct rest {
     struct buf names;   /* what was decoded */
     msgpack_sbuffer map;
     bool map_failed; /* there was no memory for some of it */
-    void *admin; /* admin.c's own */
+    void *admin;     /* admin.c's own */
 };
 
 struct now rest_now(const struct rest *r);
