@@ -1,7 +1,9 @@
 """Administration over HTTP: every call that the command has, its answers and its refusals."""
 
+import glob
 import json
 import os
+import re
 import socket
 
 import harness
@@ -362,8 +364,6 @@ def test_ping(h):
 
 def test_errors_are_explained(h):
     with open(os.path.join(harness.ROOT, "libbroker", "include", "broker", "broker.h"), encoding="utf-8") as f:
-        import re
-
         table = re.findall(r"^    X\((\w+), \d+, (\d+), (\d),", f.read(), re.M)
     assert len(table) > 30
     for name, status, retry in table:
@@ -376,6 +376,22 @@ def test_errors_are_explained(h):
         assert ("may succeed later" in text) == (retry == "1"), text
     for slug in ("nothing", "", "QUEUE_FULL", "ok"):
         assert h.request("GET", f"/errors/{slug}").status == 404
+
+
+def test_every_problem_that_only_http_knows_is_explained(h):
+    """Found in the sources: what makes a problem with a slug of its own."""
+    made = r'(?:problem_set|refuse_as|refuse_cursor|http_problem_put)\([^;"]*?"([a-z_]+)"'
+    slugs = set()
+    for name in glob.glob(os.path.join(harness.ROOT, "brokerd", "**", "*.c"), recursive=True):
+        if not name.endswith("_test.c"):
+            with open(name, encoding="utf-8") as f:
+                slugs |= set(re.findall(made, f.read()))
+    assert len(slugs) > 10
+    with open(os.path.join(harness.ROOT, "docs", "HTTP.md"), encoding="utf-8") as f:
+        document = f.read()
+    for slug in sorted(slugs):
+        assert h.request("GET", f"/errors/{slug}").status == 200, slug
+        assert f"`/errors/{slug}`" in document, slug
 
 
 def test_problems_name_a_page_that_is_there(h):

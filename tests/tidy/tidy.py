@@ -383,9 +383,10 @@ def check_cli_commands(tree):
 
 
 def check_tables(tree):
-    """the documents' tables have every error, frame and record of the headers, with its number"""
+    """the documents' tables have every error, frame and record of the headers, with its number (or HTTP status)"""
     tables = [
         ("libbroker/include/broker/broker.h", r"^    X\((\w+), (\d+),", "docs/PROTOCOL.md", int),
+        ("libbroker/include/broker/broker.h", r"^    X\((?!OK,)(\w+), \d+, (\d+),", "docs/HTTP.md", int),
         ("libbroker/wire/wire.h", r"^    FRAME_(\w+) = (0x[0-9a-f]+),", "docs/PROTOCOL.md", lambda n: int(n, 16)),
         ("libbroker/wire/wire.h", r"^    RECORD_(\w+) = (\d+),", "docs/STORAGE.md", int),
     ]

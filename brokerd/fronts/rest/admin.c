@@ -4,7 +4,10 @@
 
 #include "admin_internal.h"
 
-enum { NO_MEMORY_RETRY_MS = 1000 };
+enum {
+    NO_MEMORY_RETRY_MS = 1000,
+    MAP_KEPT_BYTES = 1 << 20 /* of rest.map, from one request to the next */
+};
 
 struct admin *admin_of(struct call *c)
 {
@@ -25,11 +28,20 @@ static bool is_json(const struct http_request *q)
     return false;
 }
 
+static void refuse_memory(struct http_exchange *x)
+{
+    http_refuse(x, BROKER_NO_MEMORY, "no memory for the request; try again", NO_MEMORY_RETRY_MS);
+}
+
 json_t *admin_body(struct http_exchange *x, const struct http_request *q, bool may_be_empty)
 {
     char text[FORM_TEXT_BYTES];
-    if (q->body_len == 0 && may_be_empty)
-        return json_object();
+    if (q->body_len == 0 && may_be_empty) {
+        json_t *empty = json_object();
+        if (!empty)
+            refuse_memory(x);
+        return empty;
+    }
     if (!is_json(q)) {
         http_refuse_as(x, 415, "unsupported_media_type", "the body is not JSON; send it as application/json");
         return NULL;
@@ -207,7 +219,7 @@ static void start(struct rest *r, struct http_exchange *x, struct admin *a)
 {
     struct call *c = a ? call_begin(r, &ADMIN, x) : NULL;
     if (!a)
-        http_refuse(x, BROKER_NO_MEMORY, "no memory for the request; try again", NO_MEMORY_RETRY_MS);
+        refuse_memory(x);
     if (!c) {
         free(a);
         return;
@@ -235,10 +247,10 @@ void admin_begin(struct rest *r, struct http_exchange *x, const struct http_requ
     json_t *map = request->has_body ? admin_body(x, q, true) : json_object();
     if (!map) {
         if (!request->has_body)
-            http_refuse(x, BROKER_NO_MEMORY, "no memory for the request; try again", NO_MEMORY_RETRY_MS);
+            refuse_memory(x);
         return;
     }
-    msgpack_sbuffer_clear(&r->map);
+    admin_pack(r); /* empty */
     bool good = (!request->has_body || admin_knows_keys(request->kind, map, request->path, p.error)) &&
                 add_path(map, q, request->path, p.error) && (!request->read || request->read(&p, map, &options)) &&
                 form_json_to_msgpack(&r->map, map, p.error) == BROKER_OK;
@@ -255,12 +267,33 @@ void admin_begin(struct rest *r, struct http_exchange *x, const struct http_requ
 
 /* ---- answers -------------------------------------------------------------------------------------------------------- */
 
+/* A write that fails in the middle must not go unnoticed: what follows could make sense without it. */
+static int map_write(void *rest, const char *bytes, size_t len)
+{
+    struct rest *r = rest;
+    r->map_failed |= msgpack_sbuffer_write(&r->map, bytes, len) != 0;
+    return r->map_failed ? -1 : 0;
+}
+
 msgpack_packer admin_pack(struct rest *r)
 {
     msgpack_packer pk;
+    if (r->map.alloc > MAP_KEPT_BYTES) {
+        msgpack_sbuffer_destroy(&r->map);
+        msgpack_sbuffer_init(&r->map);
+    }
     msgpack_sbuffer_clear(&r->map);
-    msgpack_packer_init(&pk, &r->map, msgpack_sbuffer_write);
+    r->map_failed = false;
+    msgpack_packer_init(&pk, r, map_write);
     return pk;
+}
+
+bool admin_unpack(struct rest *r, msgpack_unpacked *out)
+{
+    size_t at = 0;
+    msgpack_unpacked_init(out);
+    return !r->map_failed && r->map.data &&
+           msgpack_unpack_next(out, r->map.data, r->map.size, &at) == MSGPACK_UNPACK_SUCCESS;
 }
 
 void admin_respond_map(struct call *c, int status, const char *location)
@@ -268,10 +301,7 @@ void admin_respond_map(struct call *c, int status, const char *location)
     struct rest *r = c->rest;
     struct buf *out = rest_scratch(&r->out);
     msgpack_unpacked one;
-    size_t at = 0;
-    msgpack_unpacked_init(&one);
-    bool good = r->map.data && msgpack_unpack_next(&one, r->map.data, r->map.size, &at) == MSGPACK_UNPACK_SUCCESS &&
-                form_msgpack_to_json(out, &one.data);
+    bool good = admin_unpack(r, &one) && form_msgpack_to_json(out, &one.data);
     msgpack_unpacked_destroy(&one);
     if (!good) {
         call_refuse(c, BROKER_NO_MEMORY, "it is done, but there is no memory for the answer", 0);

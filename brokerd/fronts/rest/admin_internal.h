@@ -50,8 +50,10 @@ void admin_begin(struct rest *r, struct http_exchange *x, const struct http_requ
 /* From a step, soon after it: the map's command, and then `next`; or `failed`, NULL: that is the answer. */
 void admin_submit(struct call *c, admin_step *next, admin_step *failed);
 void admin_describe(struct call *c, struct name queue, admin_step *next, admin_step *failed);
-/* What was packed into rest->map, one value, as JSON. */
+/* admin_pack: to pack one value into rest->map. admin_unpack: that value, which stays in it; false: no memory. Destroy it always. */
 msgpack_packer admin_pack(struct rest *r);
+bool admin_unpack(struct rest *r, msgpack_unpacked *out);
+/* It as JSON. */
 void admin_respond_map(struct call *c, int status, const char *location);
 void admin_respond_nothing(struct call *c); /* 204 */
 /* Steps: the completion's own map; nothing. */

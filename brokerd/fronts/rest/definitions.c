@@ -87,11 +87,8 @@ static bool put_queue(struct rest *r, struct buf *out, const struct completion *
 {
     msgpack_packer pk = admin_pack(r);
     msgpack_unpacked map;
-    size_t at = 0;
     control_pack_queue(&pk, done->u.describe.queue);
-    msgpack_unpacked_init(&map);
-    bool good = r->map.data && msgpack_unpack_next(&map, r->map.data, r->map.size, &at) == MSGPACK_UNPACK_SUCCESS &&
-                put_member(out, "{\"name\":", done->u.describe.queue->name) &&
+    bool good = admin_unpack(r, &map) && put_member(out, "{\"name\":", done->u.describe.queue->name) &&
                 form_put(out, done->u.describe.queue->paused ? ",\"paused\":true" : ",\"paused\":false") &&
                 form_put(out, ",\"settings\":{") && put_settings(out, &map.data.via.map) &&
                 form_put(out, "},\"groups\":[");

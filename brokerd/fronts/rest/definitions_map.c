@@ -28,11 +28,10 @@ json_t *definitions_queue_map(const json_t *queue)
     bool good = map && json_object_set_new(map, "queue", json_string(name_of(queue))) == 0;
     json_object_foreach(json_object_get(queue, "settings"), key, value)
     {
-        json_t *copy =
-            json_is_string(value) ? json_string(definitions_word_in(json_string_value(value))) : json_incref(value);
-        good = good && json_object_set_new(map, key, copy) == 0;
+        const char *word = json_string_value(value);
         if (!good)
             break;
+        good = json_object_set_new(map, key, word ? json_string(definitions_word_in(word)) : json_incref(value)) == 0;
     }
     if (good)
         return map;
@@ -204,7 +203,7 @@ bool definitions_differing(struct rest *r, const json_t *queue, const broker_que
     msgpack_sbuffer_init(&bytes);
     bool good = map && form_json_to_msgpack(&bytes, map, text) == BROKER_OK && unpack(&wanted, &bytes);
     control_pack_queue(&pk, info);
-    good = good && unpack(&there, &r->map);
+    good = admin_unpack(r, &there) && good;
     for (uint32_t i = 0; good && i < wanted.data.via.map.size; i++) {
         const msgpack_object_kv *kv = &wanted.data.via.map.ptr[i];
         char key[64];

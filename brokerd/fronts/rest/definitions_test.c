@@ -270,6 +270,31 @@ static void a_long_document_is_no_long_turn(void **state)
         turn(false);
 }
 
+/* Nothing is left of one that was interrupted by the end of everything: `stop` looks. */
+static void the_end_comes_in_the_middle(void **state)
+{
+    import_begins("", "{\"name\":\"a\"},{\"name\":\"b\"}");
+    answer_failed(BROKER_QUEUE_NOT_FOUND);
+    assert_int_equal(rest->call_count, 1);
+}
+
+static void the_end_comes_while_it_checks(void **state)
+{
+    static char queues[3900];
+    size_t n = 0;
+    for (int i = 0; i < 200; i++)
+        n += (size_t)snprintf(queues + n, sizeof(queues) - n, "%s{\"name\":\"q%d\"}", i ? "," : "", i);
+    char document[4096];
+    snprintf(document, sizeof(document), DOCUMENT, queues);
+    char text_of[8192];
+    snprintf(text_of, sizeof(text_of),
+             "POST /v1/definitions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s", strlen(document),
+             document);
+    put(text_of);
+    while (rest->call_count == 0)
+        turn(true);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -286,6 +311,8 @@ int main(void)
         TEST(a_wrong_document_reaches_nobody),
         TEST(an_import_whose_client_goes),
         TEST(a_long_document_is_no_long_turn),
+        TEST(the_end_comes_in_the_middle),
+        TEST(the_end_comes_while_it_checks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

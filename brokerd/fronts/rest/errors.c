@@ -122,6 +122,11 @@ static const struct {
     {"head_too_large", 431, "the head is too large",
      "The request line (414) or the fields (431) are longer, or more, than http.max_head and http.max_fields allow.",
      false},
+    {"upgrade_required", 426, "not by plain HTTP",
+     "At this path is a WebSocket: docs/WEBSOCKET.md. A client for it sends Upgrade: websocket; a proxy in between "
+     "must pass that on.",
+     false},
+    {"not_found", 404, "nothing there", "The page has no such file.", false},
     {"unsupported_media_type", 415, "not in this form",
      "The body is in a form that the call does not take. The detail names those that it takes.", false},
     {"expectation_failed", 417, "an expectation that cannot be met",

@@ -83,7 +83,8 @@ struct rest {
     struct buf small;   /* a message's headers as msgpack */
     struct buf names;   /* what was decoded */
     msgpack_sbuffer map;
-    void *admin; /* admin.c's own */
+    bool map_failed; /* there was no memory for some of it */
+    void *admin;     /* admin.c's own */
 };
 
 struct now rest_now(const struct rest *r);
