@@ -284,6 +284,12 @@ static void pages(void **state)
     has(body("400"), "limit is '4'; give 1 to 3");
     get("/v1/stats/queues?limit=x", "*/*");
     body("400");
+    get("/v1/stats/queues?limi=3", "*/*");
+    has(body("400"), "unknown parameter 'limi'; there are: prefix after limit");
+    get("/v1/stats/events?prefix=q", "*/*");
+    has(body("400"), "unknown parameter 'prefix'");
+    get("/v1/stats?x", "*/*");
+    has(body("400"), "unknown parameter 'x'; there are none");
 }
 
 static void one_queue(void **state)
