@@ -51,6 +51,13 @@ static void queue_json(struct json *j, const broker_queue_info *q)
     json_put_u64(j, "dead_lettered", q->dead_lettered);
     json_put_u64(j, "dropped", q->dropped);
     json_put_u64(j, "duplicates", q->duplicates);
+    json_put_u64(j, "delivered", q->delivered);
+    json_put_u64(j, "acked", q->acked);
+    json_put_u64(j, "redelivered", q->redelivered);
+    json_put_u64(j, "ready", q->ready);
+    json_put_u64(j, "leased", q->leased);
+    json_put_u64(j, "oldest_ms", q->oldest_ms);
+    json_put_u64(j, "dead", q->dead);
 }
 
 bool listing_queue(void *arg, const broker_queue_info *q)
@@ -85,12 +92,17 @@ bool listing_queue_at_length(void *arg, const broker_queue_info *q)
     settings_text(&l->out, &q->settings);
     text_addf(&l->out, "  %-16s %" PRIu64 " (about %s), seq %" PRIu64 " to %" PRIu64 "; %" PRIu64 " scheduled\n",
               "messages", q->messages, cli_bytes((double)q->bytes).text, q->first_seq, q->last_seq, q->scheduled);
+    text_addf(&l->out, "  %-16s %" PRIu64 " ready, %" PRIu64 " leased, all groups added up; %" PRIu64 " dead letters\n",
+              "of these", q->ready, q->leased, q->dead);
     text_addf(&l->out, "  %-16s %u\n", "consumers", q->consumers);
     text_addf(&l->out, "  %-16s %u\n", "bindings", q->bindings);
     text_addf(&l->out,
               "  %-16s %" PRIu64 " published, %" PRIu64 " duplicates, %" PRIu64 " expired, %" PRIu64
-              " dead-lettered, %" PRIu64 " dropped\n\n",
+              " dead-lettered, %" PRIu64 " dropped\n",
               "since its start", q->published, q->duplicates, q->expired, q->dead_lettered, q->dropped);
+    text_addf(&l->out,
+              "  %-16s %" PRIu64 " delivered, %" PRIu64 " of them again; %" PRIu64 " acked, all groups added up\n\n",
+              "", q->delivered, q->redelivered, q->acked);
     return true;
 }
 

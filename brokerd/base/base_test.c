@@ -13,6 +13,7 @@
 #include "buf.h"
 #include "clock.h"
 #include "heap.h"
+#include "histogram.h"
 #include "log.h"
 #include "rfc3339.h"
 
@@ -207,6 +208,24 @@ static void say_long(void)
     log_info("%s", big);
 }
 
+static void histograms(void **state)
+{
+    struct histogram a = {.count = 0}, b = {.count = 0};
+    assert_int_equal(histogram_quantile_us(&a, 990), 0);
+    for (int i = 0; i < 99; i++)
+        histogram_add(&a, 50);
+    histogram_add(&b, 9000000);
+    histogram_merge(&a, &b);
+    assert_int_equal(a.count, 100);
+    assert_int_equal(a.sum_us, 99 * 50 + 9000000);
+    assert_int_equal(a.counts[0], 99);
+    assert_int_equal(a.counts[HISTOGRAM_BOUNDS], 1);
+    assert_int_equal(histogram_quantile_us(&a, 990), 50);
+    assert_int_equal(histogram_quantile_us(&a, 991), 9000000);
+    histogram_merge(&b, &a);
+    assert_int_equal(b.max_us, 9000000);
+}
+
 static void log_lines(void **state)
 {
     char text[20000];
@@ -263,6 +282,7 @@ int main(void)
         cmocka_unit_test(heap_against_a_linear_search),
         cmocka_unit_test(heap_release_lets_go_of_its_nodes),
         cmocka_unit_test(clocks_go_forward),
+        cmocka_unit_test(histograms),
         cmocka_unit_test(log_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

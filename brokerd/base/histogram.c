@@ -14,6 +14,16 @@ void histogram_add(struct histogram *h, uint64_t us)
         h->max_us = us;
 }
 
+void histogram_merge(struct histogram *to, const struct histogram *from)
+{
+    for (int i = 0; i <= HISTOGRAM_BOUNDS; i++)
+        to->counts[i] += from->counts[i];
+    to->count += from->count;
+    to->sum_us += from->sum_us;
+    if (from->max_us > to->max_us)
+        to->max_us = from->max_us;
+}
+
 uint64_t histogram_quantile_us(const struct histogram *h, unsigned per_mille)
 {
     uint64_t wanted = (h->count * per_mille + 999) / 1000, seen = 0;

@@ -17,6 +17,7 @@ struct histogram {
     uint64_t count, sum_us, max_us;
 };
 void histogram_add(struct histogram *h, uint64_t us);
+void histogram_merge(struct histogram *to, const struct histogram *from);
 /* The bound under which at least `per_mille` of the values lie; 0: no values; max_us if they lie over the last bound. */
 uint64_t histogram_quantile_us(const struct histogram *h, unsigned per_mille);
 

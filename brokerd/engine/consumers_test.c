@@ -124,9 +124,54 @@ static void test_damage(void **state)
     drain_just(f, "q", NULL, "ab");
 }
 
+static void expect_counts(struct feature *f, uint64_t delivered, uint64_t acked, uint64_t redelivered, uint64_t ready,
+                          uint64_t leased, uint64_t dead)
+{
+    rig_simple(&f->r, COMMAND_QUEUE_DESCRIBE, "q", NULL);
+    assert_int_equal(f->r.queue.delivered, delivered);
+    assert_int_equal(f->r.queue.acked, acked);
+    assert_int_equal(f->r.queue.redelivered, redelivered);
+    assert_int_equal(f->r.queue.ready, ready);
+    assert_int_equal(f->r.queue.leased, leased);
+    assert_int_equal(f->r.queue.dead, dead);
+}
+
+/* What a queue says of itself: all groups added up. */
+static void test_counts(void **state)
+{
+    struct feature *f = *state;
+    broker_queue_settings s = {.size = sizeof s, .set = BROKER_SET_MAX_ATTEMPTS, .max_attempts = 2};
+    rig_create(&f->r, COMMAND_QUEUE_CREATE, "q", &s);
+    rig_simple(&f->r, COMMAND_GROUP_CREATE, "q", "other");
+    expect_counts(f, 0, 0, 0, 0, 0, 0);
+    assert_int_equal(f->r.queue.oldest_ms, 0);
+    uint64_t first_ms = f->r.now.wall.ms;
+    put_all(f, "q", "1", (struct record_spec){0});
+    rig_pass(&f->r, 7);
+    put_all(f, "q", "23", (struct record_spec){0});
+    expect_counts(f, 0, 0, 0, 6, 0, 0);
+    assert_int_equal(f->r.queue.oldest_ms, first_ms);
+    take_just(f, "q", NULL, 16, "123");
+    expect_counts(f, 3, 0, 0, 3, 3, 0);
+    struct got first = f->got[0];
+    settle_got(f, COMMAND_ACK, 1, 1, false);
+    expect_counts(f, 3, 1, 0, 3, 2, 0);
+    f->got[0] = first;
+    settle_got(f, COMMAND_NACK, 0, 1, false);
+    take_just(f, "q", NULL, 16, "1");
+    expect_counts(f, 4, 1, 1, 3, 2, 0);
+    settle_got(f, COMMAND_NACK, 0, 1, false); /* its last attempt */
+    expect_counts(f, 4, 1, 1, 3, 1, 1);
+    take_just(f, "q", "other", 16, "123");
+    settle_got(f, COMMAND_ACK, 0, 256, false);
+    expect_counts(f, 7, 4, 1, 0, 1, 1);
+    assert_int_equal(f->r.queue.oldest_ms, first_ms + 7);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {FEATURE_TEST(test_max_unsettled), FEATURE_TEST(test_priority),
-                                       FEATURE_TEST(test_single_active), FEATURE_TEST(test_damage)};
+                                       FEATURE_TEST(test_single_active), FEATURE_TEST(test_damage),
+                                       FEATURE_TEST(test_counts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -157,9 +157,11 @@ static bool hand_out(struct engine *e, struct group *g, struct consumer *consume
         }
         return false;
     }
+    struct queue_counters *counters = &g->queue->counters;
     batch_taken(g, b);
     for (uint32_t i = 0; b->fresh < b->count && i < b->count; i++) {
         e->stats.redelivered += b->attempts[i] > 1;
+        counters->redelivered += b->attempts[i] > 1;
     }
     if (block_count) {
         g->leased += b->count;
@@ -172,9 +174,11 @@ static bool hand_out(struct engine *e, struct group *g, struct consumer *consume
             key_release(e, g, b->keys[i], b->messages[i].seq);
         }
         e->stats.acked += b->count;
+        counters->acked += b->count;
         *first_receipt = 0;
     }
     e->stats.delivered += b->count;
+    counters->delivered += b->count;
     consumer->credit_messages -= b->count;
     consumer->credit_bytes -= (int64_t)b->bytes;
     return true;

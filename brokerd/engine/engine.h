@@ -17,6 +17,7 @@
 
 #include "buf.h"
 #include "clock.h"
+#include "histogram.h"
 
 struct engine;
 
@@ -297,6 +298,7 @@ enum read_status {
 
 struct store_stats {
     uint64_t log_index, syncs, bytes_written, disk_bytes, segments;
+    struct histogram sync_us; /* how long syncs of the log took; a writer that measures none leaves it empty */
 };
 
 struct append_item {
@@ -337,6 +339,10 @@ struct store_ops {
     uint64_t (*seq_at_time)(void *store, uint32_t queue, uint64_t time_ms);
     /* Stored bytes and messages not reported dead, and the oldest such seq (0: none). */
     void (*usage)(void *store, uint32_t queue, uint64_t *messages, uint64_t *bytes, uint64_t *oldest_seq);
+    /* When the oldest message that `usage` counts was accepted, told without reading from disk: exact while it is in
+       memory or few lie there, else up to a block of the index too late (a run's or, after a start, a segment's last
+       time). 0: none. */
+    uint64_t (*oldest_ms)(void *store, uint32_t queue);
     /* For log retention: the largest seq such that dropping everything up to it is needed to satisfy the limits (0 means
        no limit), in whole index runs (never more than the limits ask for). 0: nothing. */
     uint64_t (*trim_point)(void *store, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,

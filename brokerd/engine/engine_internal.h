@@ -114,6 +114,7 @@ void group_run_delays(struct engine *e);
 void group_wake(struct engine *e, struct group *g); /* it may have something to hand out */
 /* ---- group_commands.c ---- */
 void group_info(const struct group *g, broker_group_info *info);
+uint64_t group_ready(const struct group *g); /* messages that it could hand out now */
 bool group_settings_encode(const struct filter *filter, bool single_active, struct buf *out);
 /* Bytes used; 0: malformed or no memory. */
 size_t group_settings_decode(const uint8_t *bytes, size_t len, struct filter **filter, bool *single_active);
@@ -345,6 +346,7 @@ struct move {
 /* Append both, all or nothing, and make the copy known in `to`; ending the original in memory is the caller's. The copy is
    visible once it is durable. *index: the batch. */
 broker_error message_move(struct engine *e, const struct move *m, uint64_t *index);
+struct queue *dead_letter_find(struct engine *e, const struct queue *q); /* NULL: it was not needed yet */
 /* The queue for q's dead letters; made (appended, applied) if it is not there. NULL: *error. */
 struct queue *dead_letter_queue(struct engine *e, struct queue *q, broker_error *error);
 

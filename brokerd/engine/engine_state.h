@@ -209,6 +209,7 @@ LIST_HEAD(binding_list, binding);
 
 struct queue_counters { /* since start */
     uint64_t published, expired, dead_lettered, dropped, duplicates;
+    uint64_t delivered, acked, redelivered; /* all groups */
 };
 
 struct queue {

@@ -248,27 +248,41 @@ static uint64_t less(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
+static uint64_t group_lag(const struct group *g)
+{
+    uint64_t visible = g->queue->visible;
+    return visible > g->floor ? visible - g->floor - seqset_count(&g->settled, g->floor + 1, visible) : 0;
+}
+
+static uint64_t less_what_waits(const struct group *g, uint64_t lag)
+{
+    const struct queue *q = g->queue;
+    uint64_t scheduled = 0;
+    if (q->visible > g->floor && q->specials) {
+        scheduled = less(seqset_count(&q->specials->waiting, g->floor + 1, q->visible),
+                         seqset_count_common(&q->specials->waiting, &g->settled));
+    }
+    return less(lag, g->leased + g->delayed.len + keys_blocked(g) + scheduled);
+}
+
+uint64_t group_ready(const struct group *g)
+{
+    return less_what_waits(g, group_lag(g));
+}
+
 void group_info(const struct group *g, broker_group_info *info)
 {
     const struct queue *q = g->queue;
-    uint64_t lag = 0, scheduled = 0;
-    if (q->visible > g->floor) {
-        lag = q->visible - g->floor - seqset_count(&g->settled, g->floor + 1, q->visible);
-        if (q->specials) {
-            scheduled = less(seqset_count(&q->specials->waiting, g->floor + 1, q->visible),
-                             seqset_count_common(&q->specials->waiting, &g->settled));
-        }
-    }
-    uint64_t blocked = keys_blocked(g);
+    uint64_t lag = group_lag(g);
     *info = (broker_group_info){.queue = q->name,
                                 .name = g->name,
                                 .floor_seq = g->floor,
                                 .cursor_seq = g->cursor,
-                                .ready = less(lag, g->leased + g->delayed.len + blocked + scheduled),
+                                .ready = less_what_waits(g, lag),
                                 .leased = g->leased,
                                 .delayed = g->delayed.len,
                                 .consumers = g->consumer_count,
-                                .blocked = blocked,
+                                .blocked = keys_blocked(g),
                                 .lag = lag};
     info->settings = (broker_group_settings){.size = sizeof info->settings,
                                              .set = BROKER_GROUP_SET_FILTER | BROKER_GROUP_SET_SINGLE_ACTIVE,

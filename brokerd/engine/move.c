@@ -154,15 +154,27 @@ broker_error message_move(struct engine *e, const struct move *m, uint64_t *inde
     return BROKER_OK;
 }
 
+/* `own` is room for the name. */
+static struct name dead_letter_name(const struct queue *q, char own[NAME_MAX_BYTES + sizeof ".dead"])
+{
+    const char *name = q->settings.dead_letter;
+    if (!name) {
+        snprintf(own, NAME_MAX_BYTES + sizeof ".dead", "%s.dead", q->name);
+        name = own;
+    }
+    return (struct name){.bytes = name, .len = strlen(name)};
+}
+
+struct queue *dead_letter_find(struct engine *e, const struct queue *q)
+{
+    char own[NAME_MAX_BYTES + sizeof ".dead"];
+    return queue_find(e, dead_letter_name(q, own));
+}
+
 struct queue *dead_letter_queue(struct engine *e, struct queue *q, broker_error *error)
 {
     char own[NAME_MAX_BYTES + sizeof ".dead"];
-    const char *name = q->settings.dead_letter;
-    if (!name) {
-        snprintf(own, sizeof own, "%s.dead", q->name);
-        name = own;
-    }
-    struct name wanted = {.bytes = name, .len = strlen(name)};
+    struct name wanted = dead_letter_name(q, own);
     struct queue *to = queue_find(e, wanted);
     if (to || wanted.len > NAME_MAX_BYTES) {
         *error = to ? BROKER_OK : BROKER_INVALID_ARGUMENT;

@@ -198,12 +198,18 @@ void queue_purge(struct engine *e, const struct command *c)
 
 void queue_info(struct engine *e, const struct queue *q, broker_queue_info *info)
 {
-    uint64_t messages, bytes, oldest;
+    uint64_t messages, bytes, oldest, ready = 0, leased = 0, dead = 0, ignored[2];
     uint32_t consumers = 0;
     struct group *g;
     LIST_FOREACH(g, &q->groups, of_queue)
     {
         consumers += g->consumer_count;
+        ready += group_ready(g);
+        leased += g->leased;
+    }
+    const struct queue *dead_letters = dead_letter_find(e, q);
+    if (dead_letters) {
+        e->ops->usage(e->store, dead_letters->id, &dead, &ignored[0], &ignored[1]);
     }
     e->ops->usage(e->store, q->id, &messages, &bytes, &oldest);
     *info = (broker_queue_info){.name = q->name,
@@ -221,7 +227,14 @@ void queue_info(struct engine *e, const struct queue *q, broker_queue_info *info
                                 .expired = q->counters.expired,
                                 .dead_lettered = q->counters.dead_lettered,
                                 .dropped = q->counters.dropped,
-                                .duplicates = q->counters.duplicates};
+                                .duplicates = q->counters.duplicates,
+                                .delivered = q->counters.delivered,
+                                .acked = q->counters.acked,
+                                .redelivered = q->counters.redelivered,
+                                .ready = ready,
+                                .leased = leased,
+                                .oldest_ms = e->ops->oldest_ms(e->store, q->id),
+                                .dead = dead};
     settings_info(&q->settings, &info->settings);
 }
 

@@ -113,6 +113,7 @@ static void apply_taken(struct settling *s)
         s->settled += n;
         if (s->c->type == COMMAND_ACK) {
             e->stats.acked += n;
+            g->queue->counters.acked += n;
             entries_end(e, b, s->taken[i].bits);
         } else if (!entries_return(e, b, s->taken[i].bits,
                                    s->c->u.settle.delay_ms ? e->now.wall.ms + s->c->u.settle.delay_ms : 0,

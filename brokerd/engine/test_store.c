@@ -203,6 +203,17 @@ static void usage(void *store, uint32_t queue, uint64_t *messages, uint64_t *byt
     }
 }
 
+static uint64_t oldest_ms(void *store, uint32_t queue)
+{
+    struct place p = {0};
+    while (next_place(store, queue, &p)) {
+        if (!*p.dead) {
+            return get_u64(p.record + 24);
+        }
+    }
+    return 0;
+}
+
 static uint64_t trim_point(void *store, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
                            uint64_t max_messages)
 {
@@ -237,5 +248,6 @@ const struct store_ops test_store_ops = {.append = append,
                                          .queue_gone = queue_gone,
                                          .seq_at_time = seq_at_time,
                                          .usage = usage,
+                                         .oldest_ms = oldest_ms,
                                          .trim_point = trim_point,
                                          .stats = stats};

@@ -240,7 +240,9 @@ static bool apply_settle(struct transaction *t, const struct transact_part *p, s
             uint64_t seq = b->entries[__builtin_ctzll(left)].seq;
             group_settle(e, b->group, seq, seq);
         }
-        e->stats.acked += (uint64_t)__builtin_popcountll(bits);
+        uint64_t n = (uint64_t)__builtin_popcountll(bits);
+        e->stats.acked += n;
+        b->group->queue->counters.acked += n;
         entries_end(e, b, bits);
     } else if (!entries_return(e, b, bits, p->delay_ms ? e->now.wall.ms + p->delay_ms : 0,
                                p->dead_letter ? COMEBACK_REJECT : COMEBACK_NACKED)) {

@@ -77,6 +77,10 @@ static void no_usage(void *store, uint32_t queue, uint64_t *messages, uint64_t *
 {
     *messages = *bytes = *oldest_seq = 0;
 }
+static uint64_t no_oldest_ms(void *store, uint32_t queue)
+{
+    return 0;
+}
 static uint64_t no_trim_point(void *store, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
                               uint64_t max_messages)
 {
@@ -93,6 +97,7 @@ static const struct store_ops no_store = {.append = no_append,
                                           .queue_gone = no_queue_gone,
                                           .seq_at_time = no_seq_at_time,
                                           .usage = no_usage,
+                                          .oldest_ms = no_oldest_ms,
                                           .trim_point = no_trim_point,
                                           .stats = no_stats};
 static void no_complete(void *sink, const struct completion *c) {}

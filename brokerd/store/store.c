@@ -164,6 +164,11 @@ monotime store_tick(struct store *s, struct now now)
     return (monotime){at > now.mono.ms ? at : now.mono.ms + 1};
 }
 
+void store_synced(struct store *s, const struct histogram *us)
+{
+    histogram_merge(&s->log.sync_us, us);
+}
+
 void store_written(struct store *s, struct now now, uint64_t written, uint64_t durable, uint64_t bytes, uint64_t syncs,
                    int error)
 {
@@ -247,6 +252,11 @@ static void ops_usage(void *store, uint32_t queue, uint64_t *messages, uint64_t 
     index_usage(store, queue, messages, bytes, oldest_seq);
 }
 
+static uint64_t ops_oldest_ms(void *store, uint32_t queue)
+{
+    return index_oldest_ms(store, queue);
+}
+
 static uint64_t ops_trim_point(void *store, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
                                uint64_t max_messages)
 {
@@ -260,7 +270,8 @@ static void ops_stats(void *store, struct store_stats *out)
                                 .syncs = s->log.syncs,
                                 .bytes_written = s->log.bytes_written,
                                 .disk_bytes = s->space.disk_bytes,
-                                .segments = HASH_COUNT(s->segments)};
+                                .segments = HASH_COUNT(s->segments),
+                                .sync_us = s->log.sync_us};
 }
 
 const struct store_ops store_engine_ops = {.append = ops_append,
@@ -270,5 +281,6 @@ const struct store_ops store_engine_ops = {.append = ops_append,
                                            .queue_gone = ops_queue_gone,
                                            .seq_at_time = ops_seq_at_time,
                                            .usage = ops_usage,
+                                           .oldest_ms = ops_oldest_ms,
                                            .trim_point = ops_trim_point,
                                            .stats = ops_stats};

@@ -133,6 +133,8 @@ monotime store_tick(struct store *s, struct now now);
 /* The writer's report, on the loop: all batches up to `written` are written, up to `durable` synced; error: errno or 0. */
 void store_written(struct store *s, struct now now, uint64_t written, uint64_t durable, uint64_t bytes, uint64_t syncs,
                    int error);
+/* How long syncs of the log took since the last report, from a writer that may read a clock. */
+void store_synced(struct store *s, const struct histogram *us);
 /* Is anything under way (writes, jobs)? For orderly shutdown: flush, wait until not busy, store_checkpoint, wait again. */
 bool store_busy(const struct store *s);
 void store_checkpoint(struct store *s,

@@ -195,6 +195,7 @@ struct log_state {
     uint64_t unwritten_bytes;   /* submitted or filling */
     struct pending_list pending, spare_writes;
     uint64_t syncs, bytes_written;
+    struct histogram sync_us;
 };
 
 struct tail_cache {
@@ -322,6 +323,7 @@ void detail_free(struct run_detail *d);
 /* ---- usage.c ---- */
 uint64_t index_seq_at_time(struct store *s, uint32_t queue, uint64_t time_ms);
 void index_usage(struct store *s, uint32_t queue, uint64_t *messages, uint64_t *bytes, uint64_t *oldest_seq);
+uint64_t index_oldest_ms(struct store *s, uint32_t queue);
 uint64_t index_trim_point(struct store *s, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
                           uint64_t max_messages);
 bool times_reserve(struct run_detail *d);

@@ -309,6 +309,9 @@ static void times_and_retention(void **state)
     assert_int_equal(messages, 91);
     assert_int_equal(bytes, 91 * 64);
     assert_int_equal(oldest, 10);
+    uint64_t oldest_ms = store_engine_ops.oldest_ms(r.store, 1);
+    assert_true(oldest_ms >= start + 9 * 1000 && oldest_ms <= start + 12 * 1000);
+    assert_int_equal(store_engine_ops.oldest_ms(r.store, 2), 0);
     rig_release(&r);
 }
 
@@ -331,6 +334,8 @@ static void retention_over_sealed_segments(void **state)
     uint64_t trim = store_engine_ops.trim_point(r.store, 1, start + 3000 * 100, 0, 0);
     assert_true(trim <= 3000 && trim > 2700);
     test_engine_settle(r.engine, 1, 1, trim);
+    uint64_t oldest_ms = store_engine_ops.oldest_ms(r.store, 1);
+    assert_true(oldest_ms >= start + trim * 100 - 100 && oldest_ms < start + (trim + 300) * 100);
     rig_checkpoint(&r);
     rig_drop(&r);
     rig_must_open(&r);

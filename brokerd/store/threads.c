@@ -10,6 +10,11 @@
 
 enum { WORKERS = 3 };
 
+struct tally {
+    uint64_t bytes, syncs;
+    struct histogram sync_us;
+};
+
 struct store_threads {
     const struct disk_ops *ops;
     void *disk;
@@ -23,7 +28,8 @@ struct store_threads {
     struct job *jobs, **jobs_end; /* to do */
     struct job *done, **done_end; /* to collect */
     bool notified;
-    uint64_t written, durable, bytes, syncs; /* since the last collection: the counters; the indexes: so far */
+    uint64_t written, durable;
+    struct tally tally; /* since the last collection */
     int error;
     bool news;
 
@@ -43,16 +49,29 @@ static void tell(struct store_threads *t) /* with the lock held; releases it */
         t->notify(t->arg);
 }
 
-static void report(struct store_threads *t, uint64_t durable, uint64_t bytes, uint64_t syncs, int error)
+/* What was done since the last report; the tally begins anew. */
+static void report(struct store_threads *t, uint64_t durable, struct tally *done, int error)
 {
     pthread_mutex_lock(&t->lock);
     t->written = t->wrote;
     t->durable = durable > t->durable ? durable : t->durable;
-    t->bytes += bytes;
-    t->syncs += syncs;
+    t->tally.bytes += done->bytes;
+    t->tally.syncs += done->syncs;
+    histogram_merge(&t->tally.sync_us, &done->sync_us);
+    *done = (struct tally){0};
     t->error = error;
     t->news = true;
     tell(t);
+}
+
+static int sync_file(struct store_threads *t, struct tally *done)
+{
+    uint64_t start = clock_mono_us();
+    int error = t->ops->sync(t->disk, t->unsynced);
+    histogram_add(&done->sync_us, clock_mono_us() - start);
+    done->syncs++;
+    t->unsynced = NULL;
+    return error;
 }
 
 /* Neighbours in the file that are also neighbours in memory go out in one call. */
@@ -78,7 +97,7 @@ static struct log_write *write_run(struct store_threads *t, struct log_write *w,
 /* Everything handed over so far: written in order, a file synced before the next one is begun, one sync at the end. */
 static void write_all(struct store_threads *t, struct log_write *w)
 {
-    uint64_t bytes = 0, syncs = 0;
+    struct tally done = {0};
     bool sync = false, early = false;
     int error = 0;
     for (struct log_write *each = w; each; each = each->next) {
@@ -87,26 +106,21 @@ static void write_all(struct store_threads *t, struct log_write *w)
     }
     while (w && !error) {
         if (t->unsynced && w->file != t->unsynced) {
-            error = t->ops->sync(t->disk, t->unsynced);
-            syncs++;
-            t->unsynced = NULL;
+            error = sync_file(t, &done);
             t->synced_before = t->wrote;
         }
         if (!error)
-            w = write_run(t, w, &bytes, &error);
+            w = write_run(t, w, &done.bytes, &error);
     }
     if (!error && sync) {
         if (early) { /* whoever waits for the system only need not wait for the disk */
-            report(t, t->synced_before, bytes, syncs, 0);
-            bytes = syncs = 0;
+            report(t, t->synced_before, &done, 0);
         }
-        error = t->ops->sync(t->disk, t->unsynced);
-        syncs++;
-        t->unsynced = NULL;
+        error = sync_file(t, &done);
         if (!error)
             t->synced_before = t->wrote;
     }
-    report(t, t->synced_before, bytes, syncs, error);
+    report(t, t->synced_before, &done, error);
 }
 
 static void *writer_main(void *arg)
@@ -228,15 +242,18 @@ void store_threads_collect(struct store_threads *t, struct store *s, struct now 
     pthread_mutex_lock(&t->lock);
     struct job *done = t->done;
     bool news = t->news;
-    uint64_t written = t->written, durable = t->durable, bytes = t->bytes, syncs = t->syncs;
+    uint64_t written = t->written, durable = t->durable;
+    struct tally tally = t->tally;
     int error = t->error;
     t->done = NULL;
     t->done_end = &t->done;
     t->notified = t->news = false;
-    t->bytes = t->syncs = 0;
+    t->tally = (struct tally){0};
     pthread_mutex_unlock(&t->lock);
-    if (news)
-        store_written(s, now, written, durable, bytes, syncs, error);
+    if (news) {
+        store_synced(s, &tally.sync_us);
+        store_written(s, now, written, durable, tally.bytes, tally.syncs, error);
+    }
     while (done) {
         struct job *j = done;
         done = j->next;

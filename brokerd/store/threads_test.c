@@ -140,6 +140,20 @@ static void remove_all(struct live *l)
     assert_int_equal(system(command), 0);
 }
 
+/* Every sync was measured. */
+static void check_measured(struct live *l)
+{
+    struct store_stats stats;
+    uint64_t counted = 0;
+    store_engine_ops.stats(l->store, &stats);
+    for (int i = 0; i <= HISTOGRAM_BOUNDS; i++)
+        counted += stats.sync_us.counts[i];
+    assert_true(stats.syncs > 0);
+    assert_int_equal(stats.sync_us.count, stats.syncs);
+    assert_int_equal(counted, stats.syncs);
+    assert_true(stats.sync_us.max_us > 0 && stats.sync_us.sum_us >= stats.sync_us.max_us);
+}
+
 static void writes_and_reads(void **state)
 {
     struct live l = {.path = "/tmp/store-threads-XXXXXX", .ms = 1000};
@@ -155,6 +169,7 @@ static void writes_and_reads(void **state)
         }
     }
     quiet(&l);
+    check_measured(&l);
     read_all(&l, 1, 1);
     read_all(&l, 2, 1);
     end(&l);

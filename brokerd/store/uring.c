@@ -37,6 +37,8 @@ struct store_uring {
 
     struct file *unsynced; /* has written batches that no sync has covered */
     uint64_t written, durable, bytes_written, syncs;
+    uint64_t sync_start_us; /* of the sync, or the synced write, that is under way; 0: none */
+    struct histogram sync_us;
     int error;
     bool news;
 };
@@ -74,6 +76,20 @@ int store_uring_fd(const struct store_uring *u)
     return u->ring.ring_fd;
 }
 
+/* Until the loop hears of it: that is how long whoever waits for it waits. */
+static void sync_begins(struct store_uring *u)
+{
+    if (!u->sync_start_us) /* else it is the rest of one, or again */
+        u->sync_start_us = clock_mono_us();
+}
+
+static void sync_ends(struct store_uring *u)
+{
+    histogram_add(&u->sync_us, clock_mono_us() - u->sync_start_us);
+    u->sync_start_us = 0;
+    u->syncs++;
+}
+
 static void submit_step(struct store_uring *u, enum step step)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring); /* there is one: at most one is in use */
@@ -86,6 +102,8 @@ static void submit_step(struct store_uring *u, enum step step)
     } else {
         io_uring_prep_fsync(sqe, file_fd(u->unsynced), IORING_FSYNC_DATASYNC);
     }
+    if (step != STEP_WRITE || u->synced_by_write)
+        sync_begins(u);
     int status;
     do
         status = io_uring_submit(&u->ring);
@@ -146,7 +164,7 @@ static void run_done(struct store_uring *u)
     u->news = true;
     if (u->synced_by_write) {
         u->durable = u->last;
-        u->syncs++;
+        sync_ends(u);
         return;
     }
     u->unsynced = u->file;
@@ -175,7 +193,7 @@ static void step_done(struct store_uring *u, int result)
     if (step != STEP_WRITE) {
         u->unsynced = NULL;
         u->durable = u->written;
-        u->syncs++;
+        sync_ends(u);
         u->news = true;
         return;
     }
@@ -219,5 +237,7 @@ void store_uring_collect(struct store_uring *u, struct store *s, struct now now)
     u->news = false;
     uint64_t bytes = u->bytes_written, syncs = u->syncs;
     u->bytes_written = u->syncs = 0;
+    store_synced(s, &u->sync_us);
+    u->sync_us = (struct histogram){0};
     store_written(s, now, u->written, u->durable, bytes, syncs, u->error);
 }

@@ -222,6 +222,21 @@ static int teardown(void **test_state)
 }
 
 /* Small and large, synced and not, several turns while one write is under way, over several segments and starts. */
+/* Every sync was measured. */
+static void check_measured(struct rig *r)
+{
+    struct store_stats stats;
+    uint64_t counted = 0;
+    store_engine_ops.stats(r->store, &stats);
+    for (int i = 0; i <= HISTOGRAM_BOUNDS; i++) {
+        counted += stats.sync_us.counts[i];
+    }
+    assert_true(stats.syncs > 0);
+    assert_int_equal(stats.sync_us.count, stats.syncs);
+    assert_int_equal(counted, stats.syncs);
+    assert_true(stats.sync_us.max_us > 0 && stats.sync_us.sum_us >= stats.sync_us.max_us);
+}
+
 static void test_what_is_confirmed_is_there(void **test_state)
 {
     struct rig *r = *test_state;
@@ -237,6 +252,7 @@ static void test_what_is_confirmed_is_there(void **test_state)
         }
         settle(r);
         assert_int_equal(r->confirmed, n);
+        check_measured(r);
         close_all(r); /* without a checkpoint: as killed */
     }
     open_all(r);

@@ -113,6 +113,37 @@ void index_usage(struct store *s, uint32_t queue, uint64_t *messages, uint64_t *
     *oldest_seq = q->oldest;
 }
 
+/* The block that entry `i` of `r` lies in ends here; as far as the index knows. */
+static uint64_t time_of_entry(struct store *s, const struct run *r, uint32_t i)
+{
+    const struct run_detail *d = r->detail;
+    uint32_t low = 0, high = d ? d->time_len : 0;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (d->times[middle].entry <= i)
+            low = middle;
+        else
+            high = middle;
+    }
+    return high ? d->times[low].max_ms : segment_find(s, r->segment)->max_time_ms;
+}
+
+uint64_t index_oldest_ms(struct store *s, uint32_t queue)
+{
+    uint64_t messages, bytes, oldest;
+    index_usage(s, queue, &messages, &bytes, &oldest);
+    if (!oldest)
+        return 0;
+    struct queue_index *q = index_find(s, queue);
+    const struct run *r = queue_run(q, index_search(q, oldest));
+    if (run_is_open(r)) {
+        const uint8_t *record = tail_find(s, r->segment, (uint64_t)r->detail->entries[oldest - r->first].place * 8);
+        if (record)
+            return get_u64(record + 24);
+    }
+    return time_of_entry(s, r, (uint32_t)(oldest - r->first));
+}
+
 /* ---- retention ------------------------------------------------------------------------------------------------------ */
 
 struct excess { /* what a queue holds beyond its limits */

@@ -146,6 +146,18 @@ static void usage(void *store, uint32_t queue, uint64_t *messages, uint64_t *byt
     }
 }
 
+static uint64_t oldest_ms(void *store, uint32_t queue)
+{
+    struct memory_store *s = store;
+
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct memory_message *m = &s->messages[i];
+        if (m->queue == queue && m->record)
+            return get_u64(m->record + 24);
+    }
+    return 0;
+}
+
 static uint64_t trim_point(void *store, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
                            uint64_t max_messages)
 {
@@ -180,6 +192,7 @@ const struct store_ops memory_store_ops = {
     .queue_gone = queue_gone,
     .seq_at_time = seq_at_time,
     .usage = usage,
+    .oldest_ms = oldest_ms,
     .trim_point = trim_point,
     .stats = stats,
 };

@@ -86,6 +86,11 @@ static void spy_usage(void *arg, uint32_t queue, uint64_t *messages, uint64_t *b
     store_engine_ops.usage(((struct world *)arg)->store, queue, messages, bytes, oldest_seq);
 }
 
+static uint64_t spy_oldest_ms(void *arg, uint32_t queue)
+{
+    return store_engine_ops.oldest_ms(((struct world *)arg)->store, queue);
+}
+
 static uint64_t spy_trim_point(void *arg, uint32_t queue, uint64_t before_time_ms, uint64_t max_bytes,
                                uint64_t max_messages)
 {
@@ -105,6 +110,7 @@ static const struct store_ops spy_ops = {
     .queue_gone = spy_queue_gone,
     .seq_at_time = spy_seq_at_time,
     .usage = spy_usage,
+    .oldest_ms = spy_oldest_ms,
     .trim_point = spy_trim_point,
     .stats = spy_stats,
 };

@@ -381,7 +381,7 @@ typedef struct broker_queue_info {
     uint64_t published, expired, dead_lettered, dropped, duplicates; /* since the broker's start */
     uint64_t delivered, acked, redelivered;                          /* the same, all groups added up */
     uint64_t ready, leased;                                          /* now, all groups added up */
-    uint64_t oldest_ms; /* Unix time at which the oldest message still there was accepted; 0: there is none */
+    uint64_t oldest_ms; /* when the oldest message there was accepted, Unix time; of a long backlog, about; 0: none */
     uint64_t dead;      /* messages that lie in its dead-letter queue now */
 } broker_queue_info;
 
