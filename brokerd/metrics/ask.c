@@ -143,8 +143,8 @@ void metrics_get_queues_stats(void *arg, struct http_exchange *x, const struct h
     struct metrics *m = arg;
     char prefix[256], after[256];
     uint32_t limit;
-    if (!metrics_take_name(x, r, "prefix", prefix) || !metrics_take_name(x, r, "after", after) ||
-        !metrics_take_limit(m, x, r, &limit))
+    if (!metrics_knows(x, r, "prefix after limit") || !metrics_take_name(x, r, "prefix", prefix) ||
+        !metrics_take_name(x, r, "after", after) || !metrics_take_limit(m, x, r, &limit))
         return;
     struct question *q = question_new(x);
     if (!q)
@@ -156,7 +156,7 @@ void metrics_get_queues_stats(void *arg, struct http_exchange *x, const struct h
 void metrics_get_queue_stats(void *arg, struct http_exchange *x, const struct http_request *r)
 {
     struct metrics *m = arg;
-    struct question *q = question_new(x);
+    struct question *q = metrics_knows(x, r, "") ? question_new(x) : NULL;
     if (!q)
         return;
     if (r->params[0].len >= sizeof(q->queue)) {

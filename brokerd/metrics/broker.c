@@ -89,6 +89,8 @@ void metrics_get_stats(void *arg, struct http_exchange *x, const struct http_req
     struct metrics_now now;
     struct buf b;
     struct report t = {.to = &b};
+    if (!metrics_knows(x, r, ""))
+        return;
     buf_init(&b, 0);
     metrics_look(m, &now);
     metrics_broker_json(&t, m, &now);

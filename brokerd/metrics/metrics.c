@@ -29,6 +29,36 @@ void metrics_respond(struct http_exchange *x, int status, const char *type, cons
                .status = status, .type = type, .body = body, .body_len = len, .fields = &fresh, .field_count = 1});
 }
 
+struct known {
+    const char *names;
+    char unknown[64]; /* "": none */
+};
+
+static bool is_known(void *arg, struct http_text name, struct http_text value)
+{
+    struct known *k = arg;
+    for (const char *p = k->names; *p; p += strspn(p, " ")) {
+        size_t len = strcspn(p, " ");
+        if (len == name.len && memcmp(p, name.bytes, len) == 0)
+            return true;
+        p += len;
+    }
+    snprintf(k->unknown, sizeof(k->unknown), "%.*s", (int)(name.len < 60 ? name.len : 60), name.bytes);
+    return false;
+}
+
+bool metrics_knows(struct http_exchange *x, const struct http_request *r, const char *names)
+{
+    struct known k = {.names = names};
+    char text[192];
+    http_each_query(r, is_known, &k);
+    if (!k.unknown[0])
+        return true;
+    snprintf(text, sizeof(text), "unknown parameter '%s'; there are%s%s", k.unknown, *names ? ": " : " none", names);
+    http_refuse(x, BROKER_INVALID_ARGUMENT, text, 0);
+    return false;
+}
+
 bool metrics_take_limit(struct metrics *m, struct http_exchange *x, const struct http_request *r, uint32_t *limit)
 {
     struct http_text v;

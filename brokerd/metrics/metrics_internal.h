@@ -160,6 +160,8 @@ void metrics_broker_json(struct report *t, const struct metrics *m, const struct
 /* {"queue":…,"groups":…,"bindings":…,"figures":…}. */
 bool metrics_description_json(struct metrics *m, struct buf *out, const struct completion *done);
 
+/* Are all of the query's parameters among `names` (blanks between)? false: refused. */
+bool metrics_knows(struct http_exchange *x, const struct http_request *r, const char *names);
 /* A parameter that says how many queues: 1..options.max_queues, which is also the default. false: refused. */
 bool metrics_take_limit(struct metrics *m, struct http_exchange *x, const struct http_request *r, uint32_t *limit);
 /* A NUL-terminated copy of a name in a parameter; "" if it is not there. false: refused. */

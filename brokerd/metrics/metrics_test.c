@@ -284,6 +284,12 @@ static void pages(void **state)
     has(body("400"), "limit is '4'; give 1 to 3");
     get("/v1/stats/queues?limit=x", "*/*");
     body("400");
+    get("/v1/stats/queues?limi=3", "*/*");
+    has(body("400"), "unknown parameter 'limi'; there are: prefix after limit");
+    get("/v1/stats/events?prefix=q", "*/*");
+    has(body("400"), "unknown parameter 'prefix'");
+    get("/v1/stats?x", "*/*");
+    has(body("400"), "unknown parameter 'x'; there are none");
 }
 
 static void one_queue(void **state)
@@ -346,6 +352,8 @@ static void rates_of_queues_are_bounded(void **state)
 static void watches(void **state)
 {
     add_queue("a");
+    broker_queue_info *between = add_queue("ab");
+    between->name = NULL;
     broker_queue_info *b = add_queue("b");
     get("/v1/stats/events", "text/event-stream");
     has(take("\r\n\r\n"), "Content-Type: text/event-stream");
@@ -355,6 +363,9 @@ static void watches(void **state)
     has(event, "\"queues\":[{\"name\":\"a\",");
     has(event, ",{\"name\":\"b\",");
     has(event, "\"removed\":[],\"total\":2,\"more\":false,\"full\":true}");
+    do /* until the rates are known: then nothing changes any more */
+        take("event: stats\n");
+    while (!strstr(take("\n\n"), "{\"name\":\"b\""));
     b->ready = 5;
     do {
         take("event: stats\n");
@@ -362,6 +373,12 @@ static void watches(void **state)
     } while (!strstr(event, "\"ready\":5"));
     has(event, "\"queues\":[{\"name\":\"b\",");
     has(event, "\"removed\":[]");
+    between->name = names[between - queues];
+    do {
+        take("event: stats\n");
+        event = take("\n\n");
+    } while (!strstr(event, "\"name\":\"ab\""));
+    has_not(event, "\"name\":\"b\"");
     b->name = NULL;
     do {
         take("event: stats\n");
@@ -372,7 +389,7 @@ static void watches(void **state)
         take("event: stats\n");
         event = take("\n\n");
     } while (!strstr(event, "\"queues\":[{\"name\":\"c\","));
-    has(event, "\"removed\":[],\"total\":2,");
+    has(event, "\"removed\":[],\"total\":3,");
 }
 
 static void watches_one_queue(void **state)

@@ -212,6 +212,8 @@ void metrics_get_watch(void *arg, struct http_exchange *x, const struct http_req
 {
     struct metrics *m = arg;
     struct metrics_now now;
+    if (!metrics_knows(x, r, "queues queue limit"))
+        return;
     if (m->watcher_count >= WATCHERS_MAX) {
         http_refuse(x, BROKER_LIMIT_REACHED, "too many statistics streams are open; try again later", 5000);
         return;
