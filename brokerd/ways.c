@@ -42,7 +42,7 @@ void ways_now(struct ways *w, struct metrics_now *out)
 {
     w->host.now(w->host.arg, out);
     out->connections[WAY_TCP] = front_tcp_connections(w->tcp);
-    out->connections[WAY_SSE] = sse_streams(w->sse);
+    out->connections[WAY_SSE] = sse_streams(w->sse) + metrics_streams(w->metrics);
     out->connections[WAY_WEBSOCKET] = websocket_connections(w->websocket);
     out->connections[WAY_HTTP] =
         http_connections(w->http) - out->connections[WAY_SSE] - out->connections[WAY_WEBSOCKET];
@@ -133,7 +133,8 @@ static struct sse *sse_make(struct ways *w)
     struct sse_options options = {
         .heartbeat_ms = (uint32_t)c->http.event_heartbeat_ms,
         .retry_ms = (uint32_t)c->http.event_retry_ms,
-        .max_queues = EVENT_QUEUES_MAX,
+        .max_queues =
+            c->limits.waiting_leases < EVENT_QUEUES_MAX ? (uint32_t)c->limits.waiting_leases : EVENT_QUEUES_MAX,
         .batch_messages = EVENT_BATCH_MESSAGES,
         .batch_bytes = EVENT_BATCH_BYTES,
         .output_bytes = c->http.output_bytes,
@@ -291,6 +292,7 @@ bool ways_announce(struct ways *w, const struct conf_args *args)
 void ways_goaway(struct ways *w, const char *text)
 {
     front_tcp_goaway(w->tcp, text);
+    rest_goaway(w->rest);
     http_goaway(w->http, text);
 }
 

@@ -140,3 +140,8 @@ void metrics_free(struct metrics *m)
     rates_free(m->rates);
     free(m);
 }
+
+uint32_t metrics_streams(const struct metrics *m)
+{
+    return m->watcher_count;
+}

@@ -13,9 +13,11 @@ enum {
     NET_SIGNALS_MAX = 8,
     NET_UNCOUNTED_INPUT = 4096, /* of an incomplete frame, free of the common limit */
     NET_ACCEPTS_PER_TURN = 64,
-    NET_PAUSED_LOOK_MS = 1000,       /* between looks whether peers that are not read have gone */
-    NET_POOLED_OUTPUTS = 64,         /* turn outputs kept for reuse … */
-    NET_POOLED_OUTPUT_BYTES = 65536, /* … unless their own bytes grew over this */
+    NET_PAUSED_LOOK_MS = 1000,            /* between looks whether peers that are not read have gone */
+    NET_POOLED_OUTPUTS = 64,              /* turn outputs kept for reuse, … */
+    NET_POOLED_OUTPUT_BYTES = 65536,      /* … unless their own bytes grew over this, … */
+    NET_POOLED_SMALL_OUTPUTS = 4096,      /* … and more of them, as many as one message can go to in a turn … */
+    NET_POOLED_SMALL_OUTPUT_BYTES = 1024, /* … if they have stayed under this */
 };
 
 enum conn_state {

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 
 import pytest
 
@@ -27,7 +28,7 @@ def http(broker):
 
 @pytest.fixture
 def queue(http, request):
-    name = request.node.name.replace("[", "-").replace("]", "")[:200]
+    name = re.sub("[^a-z0-9]+", "-", request.node.name)[:200]
     http.ok("PUT", f"/v1/queues/{name}")
     return name
 

@@ -227,6 +227,21 @@ def test_a_client_that_does_not_take_its_messages(broker, http, queue):
     assert {m["attempt"] for m in got} <= {1, 2}
 
 
+def test_a_stop_does_not_wait_for_long_polls():
+    with harness.Broker() as broker, web.connect(broker) as http:
+        http.ok("PUT", "/v1/queues/q")
+        ask = "{} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        s = raw_request(broker, ask.format("GET /v1/queues/q/messages?wait=50s") + ask.format("POST /v1/queues/q/lease?wait=50s"))
+        harness.until(lambda: waiting(http, "q") == 1)
+        start = time.monotonic()
+        assert broker.stop() == 0
+        assert time.monotonic() - start < 5
+        text = b""
+        while got := s.recv(65536):
+            text += got
+        assert text.count(b"HTTP/1.1 503 ") == 2 and text.count(b'"code":"SHUTTING_DOWN"') == 2 and b"Retry-After: 1" in text
+
+
 def test_pipelined_behind_a_long_poll(broker, http, queue):
     """Requests of one connection run at the same time and are answered in order."""
     s = raw_request(

@@ -107,6 +107,9 @@ def test_idempotency(http, queue):
 def test_less_than_synced_is_accepted(http, queue):
     answer = http.request("POST", f"/v1/queues/{queue}/messages", b"", Broker_Sync="none")
     assert answer.status == 202 and answer.json() == {"seq": 1}
+    http.ok("PATCH", f"/v1/queues/{queue}", {"sync": "none"})
+    assert http.request("POST", f"/v1/queues/{queue}/messages", b"").status in (201, 202)  # 201 if it is there by then
+    assert http.request("POST", f"/v1/queues/{queue}/messages", b"", Broker_Sync="always").status == 201
 
 
 @pytest.mark.parametrize(

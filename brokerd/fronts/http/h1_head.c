@@ -177,6 +177,8 @@ static bool field_encoding(struct head *h, struct http_text value, struct proble
         h->body = BODY_CHUNKED;
         return true;
     }
+    if (value.len == 0)
+        return MALFORMED(p, "Transfer-Encoding is empty");
     for (size_t i = 0; i + 7 <= value.len; i++)
         if (strncasecmp(value.bytes + i, "chunked", 7) == 0)
             return MALFORMED(p, "Transfer-Encoding is more than \"chunked\"");

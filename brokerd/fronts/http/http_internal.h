@@ -174,8 +174,8 @@ struct http {
 
 /* http.c */
 void h1_arm(struct conn *c, uint64_t at_ms); /* look at the deadlines then, if not earlier */
-void conn_settle(struct conn *c);              /* an exchange has gone: read on, become idle, or end */
-void conn_note_sent(struct conn *c);           /* tell the owners of what the system has taken */
+void conn_settle(struct conn *c);            /* an exchange has gone: read on, become idle, or end */
+void conn_note_sent(struct conn *c);         /* tell the owners of what the system has taken */
 
 /* h1.c */
 size_t h1_input(void *conn, uint8_t *bytes, size_t len, size_t *need);

@@ -183,6 +183,26 @@ static void what_was_behind_another_request_goes_back(void **state)
     assert_int_equal(seen.ranges[0].count, 3);
 }
 
+static void what_waits_is_refused_when_the_broker_stops(void **state)
+{
+    request("POST", "/v1/queues/jobs/lease?wait=10s", "", "");
+    struct command lease = seen.last;
+    request("GET", "/v1/queues/jobs/messages?wait=10s", "", "");
+    request("POST", "/v1/receipts/1/ack", "", "");
+    rest_goaway(rest);
+    turns(3);
+    assert_int_equal(seen.by_type[COMMAND_CLOSE], 2);
+    struct command ack = seen.last;
+    seen.last = lease;
+    answer_leased(1); /* finds nobody */
+    seen.last = ack;
+    seen.last.type = COMMAND_ACK;
+    expect_problem(503, "shutting down");
+    expect_problem(503, "shutting down");
+    expect_silence();
+    assert_int_equal(rest->call_count, 1); /* the ack is not given up */
+}
+
 /* ---- settles -------------------------------------------------------------------------------------------------------- */
 
 static void settles_of_one(void **state)
@@ -394,6 +414,7 @@ int main(void)
         TEST(who_leaves_while_waiting_leases_nothing),
         TEST(what_does_not_reach_the_client_goes_back),
         TEST(what_was_behind_another_request_goes_back),
+        TEST(what_waits_is_refused_when_the_broker_stops),
         TEST(settles_of_one),
         TEST(settles_of_many),
         TEST(a_read),

@@ -107,7 +107,7 @@ static bool put_results(struct rest *r, const struct batch *b, const struct comp
         good = put_item(&a, b, i);
     good = good && put_number(a.out, "],\"stored\":", a.stored, "") &&
            put_number(a.out, ",\"duplicates\":", a.duplicates, "") && put_number(a.out, ",\"failed\":", a.failed, "}");
-    *status = a.failed > 0 || a.stored == 0 ? 200 : b->lesser ? 202 : 201;
+    *status = a.failed > 0 || a.stored == 0 ? 200 : b->lesser || !done->u.publish.synced ? 202 : 201;
     return good;
 }
 

@@ -176,6 +176,21 @@ static void near_words(void **state)
     assert_null(nearest(KNOWN, "a-name-that-is-longer-than-any-of-them", 38));
 }
 
+static void what_is_not_on_disk_is_only_accepted(void **state)
+{
+    struct publish_result result = {.count = 1, .first_seq = 9};
+    request("POST", PATH, "", "x");
+    answer((struct completion){.u.publish = {&result, 1, false}});
+    expect(202, "{\"seq\":9}");
+    request("POST", "/v1/queues/jobs/messages/batch", "", "[{}]");
+    answer((struct completion){.u.publish = {&result, 1, false}});
+    expect(202, NULL);
+    result.routed = true;
+    request("POST", "/v1/topics/a.b/messages", "", "x");
+    answer((struct completion){.u.publish = {&result, 1, false}});
+    expect(202, "{\"queues\":9}");
+}
+
 static void refusals_by_the_engine(void **state)
 {
     request("POST", PATH, "", "x");
@@ -183,16 +198,16 @@ static void refusals_by_the_engine(void **state)
     expect_problem(404, "no queue \\\"jobs\\\"");
     struct publish_result result = {.count = 1, .error = BROKER_QUEUE_FULL, .retry_ms = 1500};
     request("POST", PATH, "", "x");
-    answer((struct completion){.u.publish = {&result, 1}});
+    answer((struct completion){.u.publish = {&result, 1, true}});
     expect_problem(429, "queue is full");
     assert_string_equal(field("Retry-After"), "2");
     result = (struct publish_result){.count = 1, .first_seq = 9, .duplicate = true};
     request("POST", PATH, "", "x");
-    answer((struct completion){.u.publish = {&result, 1}});
+    answer((struct completion){.u.publish = {&result, 1, true}});
     expect(200, "{\"seq\":9,\"duplicate\":true}");
     result.first_seq = 0;
     request("POST", PATH, "", "x");
-    answer((struct completion){.u.publish = {&result, 1}});
+    answer((struct completion){.u.publish = {&result, 1, true}});
     expect(200, "{\"duplicate\":true}");
     assert_null(field("Location"));
 }
@@ -234,7 +249,7 @@ static void by_topic(void **state)
     struct record_view v = record_at(0);
     assert_int_equal(v.head.flags, RECORD_BY_TOPIC);
     assert_text(v.topic, v.head.topic_len, "a.b");
-    answer((struct completion){.u.publish = {&result, 1}});
+    answer((struct completion){.u.publish = {&result, 1, true}});
     expect(201, "{\"queues\":3}");
     request("POST", "/v1/topics/a..b/messages", "", "x");
     expect_problem(400, "'a..b'");
@@ -254,7 +269,7 @@ static void a_batch(void **state)
     struct publish_result results[] = {{.first_seq = 5, .first_index = 0, .count = 2},
                                        {.first_index = 2, .count = 1, .error = BROKER_QUEUE_FULL, .retry_ms = 10},
                                        {.first_seq = 2, .first_index = 3, .count = 1, .duplicate = true}};
-    answer((struct completion){.u.publish = {results, 3}});
+    answer((struct completion){.u.publish = {results, 3, true}});
     assert_int_equal(response(), 200);
     assert_non_null(strstr(body, "{\"results\":[{\"seq\":5},{\"error\":{"));
     assert_non_null(strstr(body, "}},{\"seq\":6},{\"error\":{"));
@@ -392,6 +407,7 @@ int main(void)
         cmocka_unit_test(times),
         cmocka_unit_test(durations),
         cmocka_unit_test(near_words),
+        TEST(what_is_not_on_disk_is_only_accepted),
         TEST(refusals_by_the_engine),
         TEST(a_client_that_leaves_is_forgotten),
         TEST(calls_are_used_again),

@@ -1,8 +1,11 @@
 /*
- * The writer of event streams (WHATWG HTML 9.2): what a stream of whatever events has in common. Part of the room sse.
- *
- * A stream begins on an exchange, whose connection it takes over. Its owner writes whole events and does not write while it
- * is full; the hub sends heartbeats to those that are silent, and says goodbye before a shutdown.
+ * Owns:            the writer of event streams (WHATWG HTML 9.2), of whatever events: their beginning, heartbeats and end. Part of
+ *                  the room sse.
+ * May use:         http, net, forms, base.
+ * Never knows:     queues, what the events say.
+ * Start reading at sse_stream_begin: a stream begins on an exchange, whose connection it takes over. Its owner writes whole
+ * events and does not write while it is full; the hub sends heartbeats to those that are silent, and says goodbye before a
+ * shutdown.
  */
 #ifndef SSE_STREAM_H
 #define SSE_STREAM_H

@@ -86,7 +86,7 @@ void answer_error(broker_error error, const char *text)
 void answer_published(uint64_t seq)
 {
     struct publish_result result = {.first_seq = seq, .count = 1};
-    answer((struct completion){.u.publish = {&result, 1}});
+    answer((struct completion){.u.publish = {&result, 1, true}});
 }
 
 struct record_view record_at(unsigned i)

@@ -49,8 +49,8 @@ void request_bytes(const char *method, const char *path, const char *fields, con
 int response(void);
 extern char head[65536], body[1 << 20];
 extern size_t body_len;
-extern bool no_body;     /* the next response is one to HEAD */
-extern bool not_reading; /* the client takes nothing */
+extern bool no_body;                 /* the next response is one to HEAD */
+extern bool not_reading;             /* the client takes nothing */
 const char *field(const char *name); /* of the last response; NULL: it has none */
 void expect(int status, const char *the_body);
 /* A problem with this status, whose detail has these words. */
