@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import sys
+import zlib
 
 import msgpack
 
@@ -509,6 +510,61 @@ def rest():
     }
     for name, data in made.items():
         write("rest", name, data)
+# ---- WebSocket: messages of two clients, whole, compressed, in fragments, and frames by hand
+
+
+def websocket():
+    def piece(data, how=1, peer=0, turns=2, end=False):
+        return struct.pack("<BH", peer | how << 1 | turns << 3 | (0xE0 if end else 0), len(data)) + data
+
+    def frame(first, payload=b""):
+        assert len(payload) < 126
+        return piece(bytes([first, 0x80 | len(payload), 0, 0, 0, 0]) + payload, how=0)
+
+    def packed(data):
+        z = zlib.compressobj(9, zlib.DEFLATED, -15)
+        return (z.compress(data) + z.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+    publish = {"op": "publish", "id": 1, "queue": "q", "message": {"body": "hello", "key": "k", "headers": {"a": "b"}}}
+    talks = {
+        "publish": [publish],
+        "many": [{"op": "publish", "id": 2, "queue": "q", "messages": [{"body": "a", "id": "x"}, {"body_json": {"a": [1, None]}}, {"priority": 9}]}],
+        "topic": [{"op": "request", "id": 1, "name": "bind", "args": {"queue": "q", "pattern": "a.*"}},
+                  {"op": "publish", "id": 2, "topic": "a.b", "message": {"body": "t"}, "unroutable": "ok", "sync": "none"}],
+        "group": [publish, {"op": "subscribe", "id": 2, "sub": 1, "queue": "q", "credit": 10}, {"op": "ack", "id": 3, "receipts": ["4194304"]},
+                  {"op": "credit", "sub": 1, "messages": 1, "bytes": 1}, {"op": "unsubscribe", "id": 4, "sub": 1}],
+        "settle": [publish, {"op": "request", "id": 2, "name": "lease", "args": {"queue": "q", "max": 2}}, {"op": "nack", "receipt": 4194304, "delay_ms": 5},
+                   {"op": "reject", "receipts": [1, "2", 3]}, {"op": "extend", "id": 9, "receipt": "4194304", "lease_ms": 1000}],
+        "position": [publish, {"op": "subscribe", "id": 2, "sub": 1, "queue": "q", "from": "beginning", "filter": {"key": "k"}},
+                     {"op": "subscribe", "id": 3, "sub": 2, "queue": "q", "from": 9, "credit": 1}, publish, {"op": "unsubscribe", "sub": 1}],
+        "transact": [{"op": "transact", "id": 1, "publish": [{"queue": "q", "body": "1"}, {"topic": "a.b", "body": "2"}], "ack": [1],
+                      "nack": [2, {"receipts": [3], "delay_ms": 1}], "reject": ["4"], "unroutable": "ok"}],
+        "requests": [{"op": "request", "id": i, "name": name, "args": {"queue": "q", **more}} for i, (name, more) in enumerate(
+            [("queue_describe", {}), ("peek", {}), ("read", {"from_seq": 1}), ("scan", {"action": "count"}), ("queue_alter", {"max_messages": 1}),
+             ("queue_delete", {})])],
+        "wrong": [{"op": "pubish"}, {"op": 1}, {}, [], {"op": "publish", "queu": "q"}, {"op": "request", "id": 1, "name": "queue_descibe"}],
+        "ping": [{"op": "ping", "id": 2**53 - 1, "data": "\u20ac"}],
+    }
+    for name, messages in talks.items():
+        for form, encode in enumerate([lambda m: json.dumps(m, ensure_ascii=False).encode(), msgpack.packb]):
+            texts = [encode(m) for m in messages]
+            suffix = ("json", "msgpack")[form]
+            write("websocket", f"{name}-{suffix}", bytes([form]) + b"".join(piece(t, peer=i & 1) for i, t in enumerate(texts)))
+        write("websocket", f"{name}-fragments", b"\0" + b"".join(piece(json.dumps(m).encode(), how=3, turns=0) for m in messages))
+        write("websocket", f"{name}-compressed", b"\6" + b"".join(piece(packed(json.dumps(m).encode()), how=2) for m in messages))
+    frames = {
+        "control": frame(0x89, b"ping") + frame(0x8A, b"pong") + frame(0x01, b"{") + frame(0x89) + frame(0x80, b"}"),
+        "close": frame(0x88, b"\x03\xe8bye") + frame(0x81, b"{}"),
+        "close-bad": frame(0x88, b"\x03\xec"),
+        "reserved": frame(0xB1, b"{}"),
+        "opcode": frame(0x83, b"{}"),
+        "utf8": frame(0x01, b"\xf0\x9f") + frame(0x80, b"\x98"),
+        "long": piece(b"\x82\xff" + struct.pack(">Q", 1 << 40) + b"\0\0\0\0x", how=0),
+        "unmasked": piece(b"\x81\x02{}", how=0),
+        "end": piece(b"\x81", how=0, end=True),
+    }
+    for name, data in frames.items():
+        write("websocket", name, b"\2" + data)
 
 
 # ---- what may happen to files
@@ -541,5 +597,6 @@ if __name__ == "__main__":
     front()
     http()
     rest()
+    websocket()
     recover()
     print("wrote", HERE, file=sys.stderr)

@@ -83,7 +83,7 @@ LIBRARY_HEADERS = [
     (r"mbedtls/", {"tls"}),
     (r"llhttp", {"http"}),
     (r"wslay/", {"websocket"}),
-    (r"zlib\.h$", {"websocket"}),
+    (r"zlib\.h$", {"websocket", "tests"}),
     (r"jansson\.h$", {"forms", "rest", "websocket", "cli", "tests"}),
     (r"systemd/", {"main", "net"}),
     (r"cmocka\.h$", {"test"}),

@@ -240,7 +240,7 @@ static bool inflate_message(struct frames *f, struct frame_in *in)
     case INFLATED_CORRUPT: return broken(in, CLOSE_NOT_TEXT, "a compressed message is damaged");
     case INFLATED_NO_MEMORY: return broken(in, CLOSE_TRY_LATER, "there is no memory for a message; try again later");
     }
-    in->bytes = f->inflated.bytes;
+    in->bytes = f->inflated.bytes ? f->inflated.bytes : f->control;
     in->len = f->inflated.len;
     return true;
 }
@@ -260,7 +260,7 @@ static void end_message(struct frames *f, struct frame_state *s, struct frame_in
     } else {
         buf_clear(&f->message);
     }
-    in->bytes = f->message.bytes;
+    in->bytes = f->message.bytes ? f->message.bytes : f->control; /* never NULL, if there is nothing in it */
     in->len = f->message.len;
     if (compressed) {
         if (!inflate_message(f, in))
