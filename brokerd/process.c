@@ -24,9 +24,9 @@ void process_raise_descriptors(uint64_t connections)
         getrlimit(RLIMIT_NOFILE, &limit);
     }
     if (limit.rlim_cur < want)
-        log_warning(
-            "tcp.max_connections is %llu, but only %llu files may be open (LimitNOFILE): later ones will be refused",
-            (unsigned long long)connections, (unsigned long long)limit.rlim_cur);
+        log_warning("tcp.max_connections and http.max_connections are %llu together, but only %llu files may be open "
+                    "(LimitNOFILE): later ones will be refused",
+                    (unsigned long long)connections, (unsigned long long)limit.rlim_cur);
 }
 
 uint64_t process_resident_bytes(void)

@@ -4,11 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "console.h"
 #include "front_tcp.h"
 #include "http.h"
 #include "log.h"
 #include "process.h"
+#include "rest.h"
 #include "service.h"
+#include "sse.h"
+#include "websocket.h"
 
 enum {
     LISTED_BYTES = 1 << 20, /* of messages in one answer of HTTP */
@@ -23,6 +27,12 @@ struct ways {
     struct ways_host host;
     struct front_tcp *tcp;
     struct http *http;
+    struct rest *rest;
+    struct sse *sse;
+    struct websocket *websocket;
+    struct metrics *metrics;
+    struct console *console; /* NULL: http.page = no */
+    uint64_t epoch;
     uint16_t port; /* the first that is found: for port files */
 };
 
@@ -32,7 +42,10 @@ void ways_now(struct ways *w, struct metrics_now *out)
 {
     w->host.now(w->host.arg, out);
     out->connections[WAY_TCP] = front_tcp_connections(w->tcp);
-    out->connections[WAY_HTTP] = http_connections(w->http);
+    out->connections[WAY_SSE] = sse_streams(w->sse) + metrics_streams(w->metrics);
+    out->connections[WAY_WEBSOCKET] = websocket_connections(w->websocket);
+    out->connections[WAY_HTTP] =
+        http_connections(w->http) - out->connections[WAY_SSE] - out->connections[WAY_WEBSOCKET];
     out->broker.connections = ways_connections(w);
 }
 
@@ -90,6 +103,74 @@ static struct http *web_new(struct ways *w)
     return http_new(&options, w->host.net);
 }
 
+static struct rest *rest_make(struct ways *w)
+{
+    const struct conf *c = w->conf;
+    struct rest_options options = {
+        .max_wait_ms = (uint32_t)c->http.max_wait_ms,
+        .max_message_bytes = (uint32_t)c->limits.max_message_bytes,
+        .max_batch_messages = BATCH_MESSAGES_MAX,
+        .max_answer_bytes = LISTED_BYTES,
+    };
+    struct rest_host host = {.stats = tell_stats, .arg = w, .backup_ops = &store_backup_ops, .backup = w->host.store};
+    return rest_new(&options, w->http, w->host.clients, &host);
+}
+
+static uint64_t tell_epoch(void *arg)
+{
+    struct ways *w = arg;
+    struct metrics_now now = {0};
+    if (!w->epoch) { /* it stays the same from the start on */
+        w->host.now(w->host.arg, &now);
+        w->epoch = now.epoch;
+    }
+    return w->epoch;
+}
+
+static struct sse *sse_make(struct ways *w)
+{
+    const struct conf *c = w->conf;
+    struct sse_options options = {
+        .heartbeat_ms = (uint32_t)c->http.event_heartbeat_ms,
+        .retry_ms = (uint32_t)c->http.event_retry_ms,
+        .max_queues =
+            c->limits.waiting_leases < EVENT_QUEUES_MAX ? (uint32_t)c->limits.waiting_leases : EVENT_QUEUES_MAX,
+        .batch_messages = EVENT_BATCH_MESSAGES,
+        .batch_bytes = EVENT_BATCH_BYTES,
+        .output_bytes = c->http.output_bytes,
+    };
+    return sse_new(&options, w->http, w->host.clients, tell_epoch, w);
+}
+
+static struct websocket *websocket_make(struct ways *w)
+{
+    const struct conf *c = w->conf;
+    struct websocket_options options = {
+        .max_message_bytes = (uint32_t)c->websocket.max_message_bytes,
+        .ping_ms = (uint32_t)c->websocket.ping_ms,
+        .close_ms = (uint32_t)c->websocket.close_ms,
+        .output_bytes = c->http.output_bytes,
+        .partial_bytes = c->http.chunked_bytes,
+        .max_subscriptions = (uint32_t)c->limits.subscriptions,
+        .deflate = c->websocket.deflate,
+    };
+    return websocket_new(&options, w->http, w->host.clients);
+}
+
+static void tell_now(void *arg, struct metrics_now *out)
+{
+    ways_now(arg, out);
+}
+
+static struct metrics *metrics_make(struct ways *w)
+{
+    struct metrics_options options = {
+        .interval_ms = (uint32_t)w->conf->http.statistics_interval_ms,
+        .max_queues = (uint32_t)w->conf->http.statistics_queues,
+    };
+    return metrics_new(&options, w->http, w->host.clients, tell_now, w);
+}
+
 struct ways *ways_new(const struct conf *conf, const struct ways_host *host)
 {
     struct ways *w = calloc(1, sizeof(*w));
@@ -97,7 +178,9 @@ struct ways *ways_new(const struct conf *conf, const struct ways_host *host)
         return NULL;
     w->conf = conf;
     w->host = *host;
-    bool made = (w->tcp = tcp_new(w)) && (w->http = web_new(w));
+    bool made = (w->tcp = tcp_new(w)) && (w->http = web_new(w)) && (w->rest = rest_make(w)) && (w->sse = sse_make(w)) &&
+                (w->websocket = websocket_make(w)) && (w->metrics = metrics_make(w)) &&
+                (!conf->http.page || (w->console = console_new(w->http)));
     if (!made) {
         ways_free(w);
         return NULL;
@@ -114,6 +197,11 @@ void ways_free(struct ways *w)
 {
     if (!w)
         return;
+    console_free(w->console);
+    metrics_free(w->metrics);
+    websocket_free(w->websocket);
+    sse_free(w->sse);
+    rest_free(w->rest);
     http_free(w->http);
     front_tcp_free(w->tcp);
     free(w);
@@ -204,6 +292,7 @@ bool ways_announce(struct ways *w, const struct conf_args *args)
 void ways_goaway(struct ways *w, const char *text)
 {
     front_tcp_goaway(w->tcp, text);
+    rest_goaway(w->rest);
     http_goaway(w->http, text);
 }
 

@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "heap.h"
 #include "log.h"
+#include "rfc3339.h"
 
 static void buf_grows_up_to_its_ceiling(void **state)
 {
@@ -218,9 +219,43 @@ static void log_lines(void **state)
     assert_int_equal(text[len - 1], '\n');
 }
 
+static void times_as_text(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t ms;
+    } good[] = {{"1970-01-01T00:00:00Z", 0},
+                {"2027-01-31T12:00:00Z", 1801396800000},
+                {"2024-02-29t23:59:60.1239z", 1709251200123},
+                {"2027-01-31 13:30:00+01:30", 1801396800000},
+                {"2027-01-31T10:30:00.5-01:30", 1801396800500},
+                {"9999-12-31T23:59:59.999Z", 253402300799999}};
+    static const char *const bad[] = {"",
+                                      "2027-01-31",
+                                      "2027-01-31T12:00Z",
+                                      "2027-02-29T12:00:00Z",
+                                      "2027-13-01T12:00:00Z",
+                                      "2027-01-31T24:00:00Z",
+                                      "2027-01-31T12:00:00",
+                                      "2027-01-31T12:00:00.Z",
+                                      "2027-01-31T12:00:00Zx",
+                                      "2027-01-31T12:00:00+1:00",
+                                      "1969-12-31T23:59:59Z",
+                                      "1970-01-01T00:00:00+00:01",
+                                      "1801396800000"};
+    uint64_t ms;
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        assert_true(rfc3339_parse(good[i].text, strlen(good[i].text), &ms));
+        assert_int_equal(ms, good[i].ms);
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(rfc3339_parse(bad[i], strlen(bad[i]), &ms));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(times_as_text),
         cmocka_unit_test(buf_grows_up_to_its_ceiling),
         cmocka_unit_test(buf_without_a_ceiling),
         cmocka_unit_test(buf_drops_its_front),

@@ -216,9 +216,10 @@ struct completion {
     uint32_t retry_ms;
     union {
         struct {
-            const struct publish_result *results;
+            const struct publish_result *results; /* ranges that cover every record of the command once, in order */
             size_t count;
-        } publish;             /* ranges that cover every record of the command once, in order */
+            bool synced; /* what was stored is on disk; else in the system's hands, for less was asked for */
+        } publish;
         struct delivery lease; /* count 0: nothing came in time */
         struct {
             uint32_t settled, stale;

@@ -110,12 +110,12 @@ static const char *collect(const broker_filter *from, struct parts *p)
 
 struct filter *filter_new(const broker_filter *from, broker_error *error, const char **text)
 {
-    struct parts p = {.topic = NULL};
     *error = BROKER_OK;
     *text = NULL;
     if (!from->topic && !from->key && !from->header_count) {
         return NULL;
     }
+    struct parts p = {.topic = NULL};
     if ((*text = collect(from, &p))) {
         *error = BROKER_INVALID_ARGUMENT;
         return NULL;

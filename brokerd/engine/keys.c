@@ -151,14 +151,14 @@ static enum key_fate park(struct group *g, struct key_state *s, uint64_t seq)
     return KEY_PARKED;
 }
 
-/* May `seq` go now, of a key that is known? Not before what is parked of it, nor while another one holds it. */
+/* May `seq` go now, of a key that is known? Not before what is parked of it and older, nor while another one holds it. */
 static bool may_go(const struct group *g, const struct key_state *s, uint64_t seq)
 {
     if (is_ordered(g) && (s->holder || s->out)) {
         return s->holder == seq;
     }
     uint64_t first = seqset_next(&s->parked, 1);
-    return first == seq || (first == UINT64_MAX && !s->out);
+    return first == seq || (seq < first && !s->out); /* before them: a special whose time came after they were parked */
 }
 
 static struct key_state *state_find(const struct group *g, const struct record_view *view)

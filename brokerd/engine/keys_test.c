@@ -117,9 +117,33 @@ static void test_keys_and_priorities(void **state)
     drain_just(f, "q", NULL, "314");
 }
 
+/* One whose time comes while younger ones of its free key are parked goes before them, in its lane. */
+static void test_due_before_parked(void **state)
+{
+    struct feature *f = *state;
+    create(f, (broker_queue_settings){.set = BROKER_SET_ORDERED_KEYS, .ordered_keys = true});
+    put_all(f, "q", "1", A);
+    put_all(f, "q", "2",
+            (struct record_spec){.key = "a", .key_len = 1, .priority = 5, .due_ms = 100, .due_is_delay = true});
+    put_all(f, "q", "3", A);
+    put_all(f, "q", "4", (struct record_spec){0});
+    take_just(f, "q", NULL, 16, "1");
+    struct got one = f->got[0];
+    take_just(f, "q", NULL, 16, "4");
+    settle_got(f, COMMAND_NACK, 0, 1, false);
+    f->got[0] = one;
+    settle_got(f, COMMAND_ACK, 0, 1, false);
+    rig_pass(&f->r, 100);
+    take_just(f, "q", NULL, 16, "24");
+    settle_got(f, COMMAND_ACK, 0, 2, false);
+    step(f);
+    drain_just(f, "q", NULL, "3");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {FEATURE_TEST(test_one_at_a_time), FEATURE_TEST(test_failed_hand_out),
-                                       FEATURE_TEST(test_changed_settings), FEATURE_TEST(test_keys_and_priorities)};
+                                       FEATURE_TEST(test_changed_settings), FEATURE_TEST(test_keys_and_priorities),
+                                       FEATURE_TEST(test_due_before_parked)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,6 +104,7 @@ static void complete(struct engine *e, struct pending *p)
         }
         c.u.publish.results = p->result_count > 1 ? p->u.many : &p->u.one;
         c.u.publish.count = p->result_count;
+        c.u.publish.synced = p->index <= e->durable_index;
     } else if (p->type == COMMAND_ACK || p->type == COMMAND_NACK) {
         c.u.settle.settled = p->u.settle.settled;
         c.u.settle.stale = p->u.settle.stale;

@@ -222,15 +222,28 @@ static void read_fail(struct engine *e, struct read *r, broker_error error, uint
     }
 }
 
+/* What is dead in a work queue is what all its groups say: a look at much of it takes many steps. */
+static bool is_windowed(const struct queue *q)
+{
+    return q->group_count > 1 && q->settings.retention == BROKER_RETENTION_WORK;
+}
+
+static uint64_t window_end(const struct queue *q, uint64_t at)
+{
+    return is_windowed(q) && q->visible >= at && q->visible - at >= WINDOW_SEQS ? at + WINDOW_SEQS - 1 : q->visible;
+}
+
 static uint64_t first_seq(struct engine *e, const struct queue *q)
 {
     struct reads *s = e->reads;
     if (s->first_of != q || s->first_commands != e->commands) {
-        uint64_t messages, bytes, oldest;
-        e->ops->usage(e->store, q->id, &messages, &bytes, &oldest);
+        uint64_t messages, bytes, at, last;
+        e->ops->usage(e->store, q->id, &messages, &bytes, &at); /* of a segment that was sealed: not after the oldest */
+        at = at > q->trimmed ? at : q->trimmed + 1;
+        queue_next_live(q, &at, window_end(q, at), &last);
         s->first_of = q;
         s->first_commands = e->commands;
-        s->first_seq = oldest && oldest <= q->visible ? oldest : q->visible + 1;
+        s->first_seq = messages && at <= q->visible ? at : q->visible + 1;
     }
     return s->first_seq;
 }
@@ -332,16 +345,15 @@ static enum outcome look_on(struct engine *e, struct read *r)
     struct reads *s = e->reads;
     uint32_t part = s->steps < STEPS ? s->steps : STEPS, steps = part, n = 0;
     enum outcome outcome = OUTCOME_UNDONE;
-    bool windowed = q->group_count > 1 && q->settings.retention == BROKER_RETENTION_WORK;
+    uint32_t cost = is_windowed(q) ? WINDOW_STEPS : 1;
     while (steps && outcome == OUTCOME_UNDONE) {
         if (r->at > q->visible) {
             outcome = OUTCOME_NOTHING;
             break;
         }
-        uint64_t last, end = windowed && q->visible - r->at >= WINDOW_SEQS ? r->at + WINDOW_SEQS - 1 : q->visible;
-        uint32_t cost = windowed ? WINDOW_STEPS : 1;
+        uint64_t last;
         steps -= steps < cost ? steps : cost;
-        if (!queue_next_live(q, &r->at, end, &last)) {
+        if (!queue_next_live(q, &r->at, window_end(q, r->at), &last)) {
             continue;
         }
         switch (read_on(e, r, last, &n)) {

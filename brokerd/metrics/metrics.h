@@ -35,5 +35,6 @@ struct metrics;
 struct metrics *metrics_new(const struct metrics_options *options, struct http *http, struct clients *clients,
                             void (*now)(void *arg, struct metrics_now *out), void *arg);
 void metrics_free(struct metrics *m);
+uint32_t metrics_streams(const struct metrics *m); /* event streams open now */
 
 #endif

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,10 +76,18 @@ static void input_stop_waiting(struct net_conn *c)
     TAILQ_REMOVE(&c->net->starved, c, waiting);
 }
 
+static void input_end_pause(struct net_conn *c)
+{
+    if (!c->is_paused)
+        return;
+    c->is_paused = false;
+    TAILQ_REMOVE(&c->net->paused, c, paused);
+}
+
 void conn_update_events(struct net_conn *c)
 {
     int wanted = 0;
-    bool may_read = c->state == CONN_OPEN ? !c->choked && !c->is_starved : c->state != CONN_CLOSED;
+    bool may_read = c->state == CONN_OPEN ? !net_conn_is_unread(c) : c->state != CONN_CLOSED;
     if (may_read)
         wanted |= NET_READ;
     if (c->out.len > c->out_sent)
@@ -114,6 +123,7 @@ void conn_set_state(struct net_conn *c, enum conn_state state, enum net_close_re
     if (old == CONN_OPEN) {
         c->reason = reason;
         input_stop_waiting(c);
+        input_end_pause(c);
     }
     switch (state) {
     case CONN_OPEN: break;
@@ -154,7 +164,50 @@ monotime net_conn_heard(const struct net_conn *c)
 
 bool net_conn_is_unread(const struct net_conn *c)
 {
-    return c->choked || c->is_starved;
+    return c->choked || c->is_starved || c->is_paused;
+}
+
+size_t net_conn_held(const struct net_conn *c)
+{
+    return c->in.len;
+}
+
+void net_conn_pause(struct net_conn *c)
+{
+    if (c->state != CONN_OPEN || c->is_paused)
+        return;
+    if (TAILQ_EMPTY(&c->net->paused) &&
+        !net_timer_set(c->net, &c->net->paused_look, (monotime){c->net->now.mono.ms + NET_PAUSED_LOOK_MS})) {
+        conn_set_state(c, CONN_CLOSED, NET_CLOSE_MEMORY);
+        return;
+    }
+    c->is_paused = true;
+    TAILQ_INSERT_TAIL(&c->net->paused, c, paused);
+    conn_update_events(c);
+}
+
+void net_conn_resume(struct net_conn *c)
+{
+    if (!c->is_paused)
+        return;
+    input_end_pause(c);
+    conn_update_events(c);
+    conn_resume_input(c);
+}
+
+/* libev cannot wait for a peer's end alone, so it is asked for: POLLRDHUP tells it behind unread bytes, too. */
+void conn_look_at_paused(void *arg, struct now now)
+{
+    struct net *net = arg;
+    struct net_conn *c, *next;
+    for (c = TAILQ_FIRST(&net->paused); c; c = next) {
+        next = TAILQ_NEXT(c, paused);
+        struct pollfd look = {.fd = c->io.fd, .events = POLLRDHUP};
+        if (poll(&look, 1, 0) == 1)
+            conn_set_state(c, CONN_CLOSED, NET_CLOSE_PEER);
+    }
+    if (!TAILQ_EMPTY(&net->paused))
+        net_timer_set(net, &net->paused_look, (monotime){now.mono.ms + NET_PAUSED_LOOK_MS});
 }
 
 void net_conn_finish(struct net_conn *c)
@@ -378,7 +431,7 @@ static void conn_input(struct net_conn *c, bool again)
         conn_discard(c);
         return;
     }
-    if (c->choked || c->is_starved) {
+    if (net_conn_is_unread(c)) {
         conn_update_events(c);
         return;
     }

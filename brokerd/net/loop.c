@@ -10,6 +10,11 @@ struct now net_now(const struct net *net)
     return net->now;
 }
 
+uint64_t net_turn_number(const struct net *net)
+{
+    return net->turn_number;
+}
+
 uint32_t net_connections(const struct net *net)
 {
     return net->conn_count;
@@ -191,6 +196,7 @@ static void prepare_event(struct ev_loop *loop, ev_prepare *w, int revents)
     if (net->turn_ops && net->turn_ops->work)
         net->turn_ops->work(net->turn_arg);
     output_flush(net);
+    net->turn_number++;
     if (net->turn_ops && net->turn_ops->end)
         net->turn_ops->end(net->turn_arg);
     conn_feed_starved(net);
@@ -249,6 +255,8 @@ struct net *net_new(const struct net_options *options)
     TAILQ_INIT(&net->starved);
     TAILQ_INIT(&net->closed);
     TAILQ_INIT(&net->drained);
+    TAILQ_INIT(&net->paused);
+    net_timer_init(&net->paused_look, conn_look_at_paused, net);
     TAILQ_INIT(&net->listeners);
     signal(SIGPIPE, SIG_IGN);
     net->now = clock_now();

@@ -51,6 +51,8 @@ void net_run(struct net *net);             /* turns until net_stop */
 void net_turn(struct net *net, bool wait); /* one turn; wait: sleep until something happens */
 void net_stop(struct net *net);
 struct now net_now(const struct net *net); /* read once or twice a turn */
+/* Rises each time that output has been sent: what was borrowed for output under an earlier number is used no more. */
+uint64_t net_turn_number(const struct net *net);
 
 /* ---- timers, wakes, signals --------------------------------------------------------------------------------------- */
 
@@ -137,9 +139,23 @@ bool net_conn_write_borrowed(struct net_conn *c, const void *bytes, size_t n); /
 bool net_conn_is_full(struct net_conn *c); /* having said so, `drained` is called when it is over */
 bool net_conn_is_choked(const struct net_conn *c);
 size_t net_conn_unsent(const struct net_conn *c);
+/* As if net_conn_is_full had said so: `drained` is called after the next sending that leaves little or nothing unsent. */
+void net_conn_watch_output(struct net_conn *c);
 monotime net_conn_heard(const struct net_conn *c); /* when bytes last came in; at first: when it was opened */
-bool net_conn_is_unread(const struct net_conn *c); /* we do not read it now: choked, or memory for its frame is short */
-uint64_t net_conn_sent(const struct net_conn *c);  /* bytes that the system took, ever: progress of a slow reader */
+bool net_conn_is_unread(
+    const struct net_conn *c); /* we do not read it now: choked, paused, or memory for its frame is short */
+size_t net_conn_held(const struct net_conn *c);   /* bytes that came in and wait for the rest of their frame */
+uint64_t net_conn_sent(const struct net_conn *c); /* bytes that the system took, ever: progress of a slow reader */
+
+/*
+ * net_conn_pause: the handler wants no more input for now; what its call leaves over, or what comes in, waits. Memory: what was
+ * left over; the rest stays in the system, and the peer is slowed down. net_conn_resume: the handler is called again, soon and
+ * not from inside, with what was left over (if anything was).
+ * Whether the peer is gone: an end or a reset is noticed at once where reading is on; on a paused connection (also one with the
+ * end behind bytes that nobody reads) by a look once a second, and at once where output waits to be sent.
+ */
+void net_conn_pause(struct net_conn *c);
+void net_conn_resume(struct net_conn *c);
 
 /* net_conn_finish: send what is written, then close; input is thrown away from now on. net_conn_abort: close now. Both
    only begin it: `closed` comes later in the turn or in one of the next. */

@@ -13,8 +13,11 @@ enum {
     NET_SIGNALS_MAX = 8,
     NET_UNCOUNTED_INPUT = 4096, /* of an incomplete frame, free of the common limit */
     NET_ACCEPTS_PER_TURN = 64,
-    NET_POOLED_OUTPUTS = 64,         /* turn outputs kept for reuse … */
-    NET_POOLED_OUTPUT_BYTES = 65536, /* … unless their own bytes grew over this */
+    NET_PAUSED_LOOK_MS = 1000,            /* between looks whether peers that are not read have gone */
+    NET_POOLED_OUTPUTS = 64,              /* turn outputs kept for reuse, … */
+    NET_POOLED_OUTPUT_BYTES = 65536,      /* … unless their own bytes grew over this, … */
+    NET_POOLED_SMALL_OUTPUTS = 4096,      /* … and more of them, as many as one message can go to in a turn … */
+    NET_POOLED_SMALL_OUTPUT_BYTES = 1024, /* … if they have stayed under this */
 };
 
 enum conn_state {
@@ -59,6 +62,7 @@ struct net_conn {
     uint64_t heard_ms;
     TAILQ_ENTRY(net_conn) all, dirty, drained;
     TAILQ_ENTRY(net_conn) waiting; /* on net->starved or, later, on net->closed */
+    TAILQ_ENTRY(net_conn) paused;
     enum conn_state state;
     enum net_close_reason reason;
     bool is_dirty;   /* on net->dirty: has output to send */
@@ -66,6 +70,7 @@ struct net_conn {
     bool was_full;   /* the handler was told, and wants to hear of the end of it */
     bool is_drained; /* on net->drained: to be told so */
     bool choked;     /* not read until its output drains */
+    bool is_paused;  /* on net->paused: not read until the handler wants more */
 };
 
 struct net_listener {
@@ -95,6 +100,7 @@ struct net {
     struct heap timers;
     uint64_t timer_armed; /* key that `timer` runs for; UINT64_MAX: it does not run */
     struct now now;
+    uint64_t turn_number;
     struct net_options options;
     const struct net_turn_ops *turn_ops;
     void *turn_arg;
@@ -102,7 +108,8 @@ struct net {
     unsigned signal_count;
     uint8_t *read_buffer;
     size_t input_used, output_used;
-    struct conn_list conns, dirty, starved, closed, drained;
+    struct conn_list conns, dirty, starved, closed, drained, paused;
+    struct net_timer paused_look;
     TAILQ_HEAD(, net_listener) listeners;
     struct turn_out *pool;
     unsigned pooled;
@@ -117,7 +124,8 @@ void conn_set_state(struct net_conn *c, enum conn_state state, enum net_close_re
 void conn_update_events(struct net_conn *c);
 void conn_resume_input(struct net_conn *c); /* call the handler again with what is left over */
 void conn_feed_starved(struct net *net);
-void conn_reap(struct net *net); /* tell handlers of closed connections, and free them */
+void conn_look_at_paused(void *net, struct now now); /* a timer's */
+void conn_reap(struct net *net);                     /* tell handlers of closed connections, and free them */
 /* output.c */
 void output_flush(struct net *net);
 void output_tell_drained(struct net *net);

@@ -33,8 +33,9 @@ static void turn_out_free(struct turn_out *t)
 
 static void turn_out_put(struct net *net, struct turn_out *t)
 {
-    if (net->pooled >= NET_POOLED_OUTPUTS || t->own.cap > NET_POOLED_OUTPUT_BYTES ||
-        t->cap > NET_POOLED_OUTPUT_BYTES / sizeof(struct slice)) {
+    size_t most = t->own.cap > t->cap * sizeof(struct slice) ? t->own.cap : t->cap * sizeof(struct slice);
+    if (most > NET_POOLED_OUTPUT_BYTES || net->pooled >= NET_POOLED_SMALL_OUTPUTS ||
+        (net->pooled >= NET_POOLED_OUTPUTS && most > NET_POOLED_SMALL_OUTPUT_BYTES)) {
         turn_out_free(t);
         return;
     }
@@ -85,6 +86,14 @@ bool net_conn_is_full(struct net_conn *c)
     if (full)
         c->was_full = true;
     return full;
+}
+
+void net_conn_watch_output(struct net_conn *c)
+{
+    if (c->state != CONN_OPEN)
+        return;
+    c->was_full = true;
+    output_mark_dirty(c);
 }
 
 static struct slice *slice_add(struct net_conn *c)

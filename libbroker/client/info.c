@@ -46,10 +46,23 @@ static bool queue_get(const msgpack_object *o, broker_queue_info *q, struct queu
 {
     struct wire_map m;
     const struct number numbers[] = {
-        {"first_seq", &q->first_seq},   {"last_seq", &q->last_seq},           {"messages", &q->messages},
-        {"bytes", &q->bytes},           {"scheduled", &q->scheduled},         {"published", &q->published},
-        {"expired", &q->expired},       {"dead_lettered", &q->dead_lettered}, {"dropped", &q->dropped},
+        {"first_seq", &q->first_seq},
+        {"last_seq", &q->last_seq},
+        {"messages", &q->messages},
+        {"bytes", &q->bytes},
+        {"scheduled", &q->scheduled},
+        {"published", &q->published},
+        {"expired", &q->expired},
+        {"dead_lettered", &q->dead_lettered},
+        {"dropped", &q->dropped},
         {"duplicates", &q->duplicates},
+        {"delivered", &q->delivered},
+        {"acked", &q->acked},
+        {"redelivered", &q->redelivered},
+        {"ready", &q->ready},
+        {"leased", &q->leased},
+        {"oldest_ms", &q->oldest_ms},
+        {"dead", &q->dead},
     };
 
     *q = (broker_queue_info){.name = names->name};

@@ -152,14 +152,15 @@ static void pack_number_keys(msgpack_packer *pk, const char *const *keys, size_t
 
 static void pack_full_queue(msgpack_packer *pk)
 {
-    static const char *const numbers[] = {"first_seq", "last_seq",   "messages", "bytes",
-                                          "scheduled", "published",  "expired",  "dead_lettered",
-                                          "dropped",   "duplicates", "bindings"};
+    static const char *const numbers[] = {"first_seq", "last_seq",  "messages",      "bytes",       "scheduled",
+                                          "published", "expired",   "dead_lettered", "dropped",     "duplicates",
+                                          "bindings",  "delivered", "acked",         "redelivered", "ready",
+                                          "leased",    "oldest_ms", "dead"};
 
-    msgpack_pack_map(pk, 1 + 24 + 11);
+    msgpack_pack_map(pk, 1 + 24 + 18);
     pack_key_str(pk, "name", "q", 1);
     queue_settings_pack(pk, &everything);
-    pack_number_keys(pk, numbers, 11);
+    pack_number_keys(pk, numbers, 18);
 }
 
 static void pack_groups(msgpack_packer *pk, const char *header_value)
@@ -260,6 +261,13 @@ static bool on_queue(void *arg, const broker_queue_info *q)
     assert_int_equal(q->published, 105);
     assert_int_equal(q->duplicates, 109);
     assert_int_equal(q->bindings, 110);
+    assert_int_equal(q->delivered, 111);
+    assert_int_equal(q->acked, 112);
+    assert_int_equal(q->redelivered, 113);
+    assert_int_equal(q->ready, 114);
+    assert_int_equal(q->leased, 115);
+    assert_int_equal(q->oldest_ms, 116);
+    assert_int_equal(q->dead, 117);
     return true;
 }
 

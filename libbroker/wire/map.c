@@ -100,6 +100,23 @@ const uint8_t *wire_skip(const uint8_t *p, const uint8_t *end)
     return s.p;
 }
 
+uint32_t wire_count(const uint8_t *p, const uint8_t *end, uint32_t max)
+{
+    struct scan s = {.p = p, .end = end};
+
+    for (uint64_t left = 1; left > 0; left--) {
+        uint64_t skip, nested;
+        if (++s.elements > max || !scan_head(&s, &skip, &nested))
+            return 0;
+        uint64_t rest = (uint64_t)(s.end - s.p);
+        if (skip > rest || nested > rest) /* an element takes at least a byte */
+            return 0;
+        s.p += skip;
+        left += nested;
+    }
+    return s.p == end ? s.elements : 0;
+}
+
 const uint8_t *wire_skip_map(const uint8_t *p, const uint8_t *end, uint32_t *pairs)
 {
     struct scan s = {.p = p, .end = end};

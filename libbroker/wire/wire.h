@@ -354,6 +354,9 @@ const msgpack_object *wire_map_find(const struct wire_map *m, const char *key);
    allocation: for headers, which other programs wrote. */
 const uint8_t *wire_skip(const uint8_t *p, const uint8_t *end);
 const uint8_t *wire_skip_map(const uint8_t *p, const uint8_t *end, uint32_t *pairs);
+/* How many elements the one object has that lies from p to `end`, those in it included, however deep: before msgpack-c makes
+   room for what a count claims. 0: it is malformed, does not end there, or has more than `max`. */
+uint32_t wire_count(const uint8_t *p, const uint8_t *end, uint32_t max);
 const uint8_t *wire_skip_text(const uint8_t *p, const uint8_t *end, const char **text, size_t *len);
 
 /* Writing: msgpack-c's packer on an sbuffer; these spare the repetition. */

@@ -6,6 +6,9 @@
  *
  * FEATURE: what every message has, or the queue: plain, priority, id, key (1,000 of them, ordered), fair (the same, keys take
  * turns), ttl, topic (published by topic, one queue is bound), filter (a second group, which wants none of them).
+ *
+ *   bench_core READS BODY FRAME readers: 1,000 readers by position wait at the end of a log; each frame wakes all of them,
+ * and each asks for the next from inside its answer, as event streams do.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,6 +112,7 @@ struct world {
     uint64_t written; /* last batch submitted */
     struct job *jobs;
     uint64_t confirmed, delivered;
+    uint64_t read_answers, read_messages;
     struct receipt_range ranges[4096];
     size_t range_count;
 };
@@ -134,11 +138,26 @@ static void fatal(void *arg, const char *text)
     exit(1);
 }
 
+static void read_on(struct world *w, struct token token, uint64_t from)
+{
+    struct command c = {.type = COMMAND_READ, .token = token, .queue = {.bytes = "bench", .len = 5}};
+    c.u.read.from_seq = from;
+    c.u.read.max_messages = 1024;
+    c.u.read.max_bytes = 1 << 20;
+    c.u.read.wait_ms = READ_WAIT_FOREVER;
+    engine_submit(w->engine, w->now, &c);
+}
+
 static void on_complete(void *sink, const struct completion *c)
 {
     struct world *w = sink;
     if (c->error) {
         fatal(w, c->text);
+    }
+    if (c->type == COMMAND_READ) {
+        w->read_answers++;
+        w->read_messages += c->u.read.count;
+        read_on(w, c->token, c->u.read.next_seq);
     }
     for (size_t i = 0; c->type == COMMAND_PUBLISH && i < c->u.publish.count; i++) {
         w->confirmed += c->u.publish.results[i].count;
@@ -295,6 +314,32 @@ static void consume_round(struct world *w)
     turn(w);
 }
 
+enum { READERS = 1000 };
+
+/* What the frames themselves cost is told apart: rounds without readers first. */
+static void bench_readers(struct world *w, struct load *l, uint64_t reads)
+{
+    uint64_t building = 0, rounds = reads / READERS + 1;
+    uint64_t start = clock_mono_us();
+    for (uint64_t i = 0; i < rounds; i++) {
+        publish_round(w, l, &building);
+    }
+    uint64_t alone = clock_mono_us() - start - building;
+    for (uint32_t i = 0; i < READERS; i++) {
+        read_on(w, (struct token){.conn = 2 + i, .correlation = 1}, w->confirmed + 1);
+    }
+    start = clock_mono_us();
+    building = 0;
+    for (uint64_t i = 0; i < rounds; i++) {
+        publish_round(w, l, &building);
+    }
+    turn(w); /* the last frame's readers */
+    uint64_t with = clock_mono_us() - start - building;
+    print("wake, answer, read again", w->read_answers, with > alone ? with - alone : 1);
+    printf("%llu answers of %llu messages\n", (unsigned long long)w->read_answers,
+           (unsigned long long)w->read_messages);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t messages = argc > 1 ? strtoull(argv[1], NULL, 10) : 4000000;
@@ -321,7 +366,11 @@ int main(int argc, char **argv)
     }
     char *payload = calloc(1, body + 1);
     struct load load = {.frame = frame, .spec = {.body = payload, .body_len = body, .producer = 7, .number = 1}};
-    if (!load_feature(&load, feature, &settings)) {
+    bool readers = !strcmp(feature, "readers");
+    if (readers) {
+        settings.set = BROKER_SET_RETENTION;
+        settings.retention = BROKER_RETENTION_LOG;
+    } else if (!load_feature(&load, feature, &settings)) {
         fprintf(stderr, "core: no feature %s\n", feature);
         return 2;
     }
@@ -329,8 +378,12 @@ int main(int argc, char **argv)
     load.bytes = record_spec_bytes(&load.spec);
     load.records = malloc(frame * load.bytes);
     uint64_t building = 0, publishing = 0, consuming = 0;
-    while (w.confirmed <
-           messages) { /* in rounds that stay in the tail cache: the steady state of a queue that is kept up with */
+    if (readers) {
+        bench_readers(&w, &load, messages);
+    }
+    while (!readers &&
+           w.confirmed <
+               messages) { /* in rounds that stay in the tail cache: the steady state of a queue that is kept up with */
         uint64_t start = clock_mono_us(), target = w.confirmed + 16384;
         while (w.confirmed < target) {
             publish_round(&w, &load, &building);
@@ -342,9 +395,11 @@ int main(int argc, char **argv)
         publishing += middle - start;
         consuming += clock_mono_us() - middle;
     }
-    print("build records (the client's)", w.confirmed, building);
-    print("publish", w.confirmed, publishing - building);
-    print("lease, deliver, ack", w.delivered, consuming);
+    if (!readers) {
+        print("build records (the client's)", w.confirmed, building);
+        print("publish", w.confirmed, publishing - building);
+        print("lease, deliver, ack", w.delivered, consuming);
+    }
     engine_free(w.engine);
     store_free(w.store);
     free(load.records);

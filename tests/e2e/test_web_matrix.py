@@ -43,7 +43,7 @@ def fields_of(way, kind):
 
 def record_of(way, kind, **more):
     m = expected(way, kind)
-    return protocol.record(m["body"], m["key"].encode(), m["headers"], ident=m["id"].encode(), priority=PRIORITY, topic=TOPIC, **more)
+    return protocol.message(m["body"], m["key"].encode(), m["headers"], ident=m["id"].encode(), priority=PRIORITY, topic=TOPIC, **more)
 
 
 def publish_tcp(broker, way):

@@ -43,6 +43,7 @@ global
     maxconn 1000
 defaults
     mode http
+    option abortonclose
     timeout connect 5s
     timeout client 50s
     timeout server 50s

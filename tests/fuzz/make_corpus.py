@@ -2,6 +2,7 @@
 """Writes the seed inputs in corpus/: small ones that get a fuzzer past the first checks. Run it again after a change of
 the protocol; what a fuzzer found and was mended is kept beside them as found-*."""
 
+import json
 import os
 import struct
 import sys
@@ -124,6 +125,77 @@ def filters():
     }
     for name, data in made.items():
         write("filter", name, data)
+
+
+# ---- requests as maps
+
+
+def control():
+    q = {"queue": "q"}
+    filtered = {"filter": {"topic": "a.>", "key": "k", "headers": {"h": "v", "": ""}}}
+    every = {"retention": "log", "sync": "interval", "lease_ms": 1, "max_message_bytes": 2, "log_max_age_ms": 2**64 - 1, "log_max_bytes": 4, "log_max_messages": 5, "max_attempts": 6,
+             "backoff": "exponential", "backoff_ms": 7, "backoff_max_ms": 8, "backoff_jitter_percent": 9, "dead_letter": "d", "ttl_ms": 10, "dead_letter_expired": True, "unused_ms": 11,
+             "dedup_ms": 12, "dedup_count": 13, "max_messages": 14, "max_bytes": 15, "overflow": "drop_oldest", "ordered_keys": True, "fair_keys": True, "compact": True}
+    kinds = ("queue_create queue_alter queue_delete queue_pause queue_resume queue_purge queue_list queue_describe group_create group_alter group_seek group_delete bind unbind scan peek "
+             "reschedule subscribe unsubscribe lease read").split()
+    made = {
+        "queue_create": {**q, **every},
+        "queue_alter": {**q, "dead_letter": "", "backoff_ms": 5},
+        "queue_list": {"prefix": "a", "after": "b", "limit": 5},
+        "group_create": {**q, "group": "g", "start": "time", "value": 5, "single_active": True, **filtered},
+        "group_alter": {**q, "group": "g", "filter": {}},
+        "group_seek": {**q, "group": "g", "start": "seq", "value": 1},
+        "group_delete": {**q, "group": "g"},
+        "bind": {**q, "pattern": "a.*"},
+        "scan": {**q, "action": "move", "target": "t", "state": "scheduled", "from_seq": 1, "to_seq": 2, "from_ms": 3, "to_ms": 4, "max_messages": 5, "max_scanned": 6, **filtered},
+        "peek": {**q, "max_bytes": 5, "filter": {"topics": "x"}},
+        "reschedule": {**q, "seq": 1, "delay_ms": 5},
+        "subscribe": {**q, "group": "g", "lease_ms": 1, "on_send": True, "priority": 9, "max_unsettled": 5},
+        "unsubscribe": {},
+        "lease": {**q, "max": 2, "max_bytes": 3, "lease_ms": 4, "wait_ms": 5},
+        "read": {**q, "from": "end", "max": 2, "max_bytes": 3, "wait_ms": 4, **filtered},
+    }
+    for name, value in made.items():
+        write("control", name, bytes([kinds.index(name)]) + msgpack.packb(value))
+    for name, key in (("text", "retention"), ("number", "lease_ms"), ("truth", "compact"), ("name", "dead_letter")):
+        for i, value in enumerate((None, -1, 1.5, "x\0y", [1], {1: 2}, 2**64 - 1)):
+            write("control", f"wrong-{name}-{i}", bytes([kinds.index("queue_create")]) + msgpack.packb({**q, key: value}))
+    twice = b"\x83\xa5queue\xa1q" + b"\xa6filter\x80" + b"\xa6filter\xcf" + b"\xff" * 8
+    write("control", "twice", bytes([kinds.index("peek")]) + twice)
+
+
+# ---- messages and maps as JSON and msgpack
+
+
+def forms():
+    message = {"body": "b\u00e9\n", "key": "k", "topic": "a.b", "id": "order-1", "priority": 9, "delay_ms": 5, "ttl_ms": 6, "headers": {"content-type": "text/plain", "x": ""}}
+    json_made = {
+        "message": json.dumps(message).encode(),
+        "base64": b'{"body_base64":"/wD+","key_base64":"ww==","id_base64":"Zm8=","at_ms":1795545130123}',
+        "body-json": b'{"body_json":{"a":[1,0.1,-5,1e300,true,null,"\\u0000"]},"headers":{}}',
+        "wrong": b'{"body":1,"nosuch":2,"headers":{"n":1}}',
+        "duplicate": b'{"a":1,"a":2}',
+        "numbers": b"[9223372036854775807,-9223372036854775808,9223372036854775808,1e999]",
+        "receipt": b'"18446744073709551615"',
+        "deep": b"[" * 60 + b'{"a":"\\u0000"}' + b"]" * 60,
+        "text": '["\u00e9\u4e2d\U0001f600","\\ud83d\\ude00","\\"\\\\"]'.encode(),
+    }
+    for name, data in json_made.items():
+        write("forms", "json-" + name, b"\x00" + data)
+    packed_made = {
+        "message": {**message, "body": b"\xff\x00"},
+        "body-json": {"body_json": [1, 2.5, b"x", None, {1: 2, None: 3}]},
+        "any": {"a": [2**64 - 1, -(2**63), 1.5, float("nan"), b"\xff", {5: 1, True: 2}], "b": {"c": {}}},
+        "wrong": {"body": 1, 5: 6, "headers": {"n": 1}},
+    }
+    for name, value in packed_made.items():
+        write("forms", "msgpack-" + name, b"\x01" + msgpack.packb(value))
+    write("forms", "msgpack-keys", b"\x01\x83\x91\x01\x01\x80\x02\xc7\x01\x05x\xca\x7f\xc0\x00\x00")
+    headers = msgpack.packb({"s": "v", "n": 5, "m": {"a": [1, b"x"]}, "b": b"\xff"})
+    text, binary = "k\u00e9y \"quoted\"\n".encode(), b"\xff\x00\xfe\xed\xa0\x80"
+    for name, body, head in (("text", text, headers), ("binary", binary, headers[: len(binary)]), ("cut", text, headers[:-9])):
+        size = max(len(body), len(head))
+        write("forms", "record-" + name, b"\x02" + struct.pack("<QQ", 1795545130123, 253402300800000) + body.ljust(size, b"x") + head.ljust(size, b"\xc0"))
 
 
 # ---- the engine's start-up
@@ -337,6 +409,55 @@ def front():
         write("front", name, data)
 
 
+# ---- HTTP
+
+
+def http():
+    host = b"Host: broker.example\r\n"
+
+    def request(line=b"GET / HTTP/1.1", *fields, body=b""):
+        return line + b"\r\n" + host + b"".join(f + b"\r\n" for f in fields) + b"\r\n" + body
+
+    get, post = request(), b"POST /echo HTTP/1.1"
+    chunked = b"Transfer-Encoding: chunked"
+    upgrade = (b"Connection: Upgrade", b"Upgrade: websocket")
+    made = {
+        "get": get,
+        "pipeline": get * 3 + request(b"GET /q/a/m/1 HTTP/1.1") + get,
+        "kept": request(b"GET /q/a%2Fb/m/1?a=%41&b=+ HTTP/1.1") * 10 + get,
+        "length": request(post, b"Content-Length: 5", b"Content-Type: text/plain;x=y", body=b"hello") + get,
+        "inner": request(post, b"Content-Length: %d" % len(get), body=get) + get,
+        "chunked": request(post, chunked, body=b"5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\n") + get,
+        "chunks": request(post, chunked, body=b"1\r\na\r\n" * 20 + b"0\r\n\r\n") + get,
+        "expect": request(post, b"Content-Length: 5", b"Expect: 100-continue", body=b"hello") + get,
+        "expect-chunked": request(b"POST /keep HTTP/1.1", chunked, b"Expect: 100-continue", body=b"5\r\nhello\r\n0\r\n\r\n"),
+        "both": request(post, b"Content-Length: 4", chunked, body=b"0\r\n\r\n") + get,
+        "two-lengths": request(post, b"Content-Length: 4", b"Content-Length: 5", body=b"hello"),
+        "encodings": request(post, b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n"),
+        "folded": request(b"GET / HTTP/1.1", b"A: b", b" c") + get,
+        "bare": b"GET / HTTP/1.1\nHost: x\n\n" + get,
+        "old": b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /pieces HTTP/1.0\r\n\r\n" + get,
+        "close": request(b"GET / HTTP/1.1", b"Connection: a, close") + get,
+        "head": request(b"HEAD /pieces HTTP/1.1") + request(b"HEAD / HTTP/1.1") + get,
+        "pieces": request(b"POST /pieces HTTP/1.1", b"Content-Length: 2", body=b"ab") + request(b"GET /pieces HTTP/1.1"),
+        "options": request(b"OPTIONS * HTTP/1.1") + request(b"OPTIONS /echo HTTP/1.1", b"Origin: https://a.example", b"Access-Control-Request-Method: POST"),
+        "browser": request(b"GET / HTTP/1.1", b"Sec-Fetch-Site: cross-site") + request(b"GET / HTTP/1.1", b"Origin: null"),
+        "accept": request(b"GET / HTTP/1.1", b"Accept: text/*;q=0.5, application/json;q=\"a,b\", */*;q=0"),
+        "take": request(b"GET /take HTTP/1.1", *upgrade, body=b"not HTTP any more"),
+        "take-behind": request(b"GET /q/a/m/1 HTTP/1.1") + request(b"GET /take HTTP/1.1", *upgrade, body=b"not HTTP"),
+        "take-unasked": request(b"GET /q/a/m/1 HTTP/1.1") + request(b"GET /take HTTP/1.1") + get,
+        "absolute": request(b"GET http://broker.example/ui/a/b?c HTTP/1.1") + request(b"GET http://other/ HTTP/1.1"),
+        "path": request(b"GET /ui/%2e%2e/x HTTP/1.1") + get,
+        "wrong": request(b"GET /nowhere HTTP/1.1") + request(b"DELETE /echo HTTP/1.1") + request(b"BREW / HTTP/1.1"),
+        "large": request(b"PUT /q/a/m/1 HTTP/1.1", b"Content-Length: 101", body=b"x" * 101),
+        "long": b"GET / HTTP/1.1\r\nA: " + b"b" * 1100,
+        "fields": request(b"GET / HTTP/1.1", *[b"A: b"] * 20),
+        "lines": b"\r\n" + get + b"\r\n" + get + b"\r\n\r\n" + get,
+    }
+    for name, data in made.items():
+        write("http", name, bytes([len(name)]) + data)
+
+
 # ---- what may happen to files
 
 
@@ -359,9 +480,12 @@ def recover():
 if __name__ == "__main__":
     wire()
     filters()
+    control()
+    forms()
     engine()
     conf()
     client()
     front()
+    http()
     recover()
     print("wrote", HERE, file=sys.stderr)

@@ -137,7 +137,7 @@ static broker_queue_settings some_settings(struct history *h, uint32_t queue)
     return s;
 }
 
-static void filter_of(const struct choice *c, broker_filter *f, broker_header *header)
+void filter_of(const struct choice *c, broker_filter *f, broker_header *header)
 {
     *f = (broker_filter){0};
     if (c->pattern)
@@ -151,7 +151,7 @@ static void filter_of(const struct choice *c, broker_filter *f, broker_header *h
     }
 }
 
-static struct choice some_choice(struct rng *rng)
+struct choice some_choice(struct rng *rng)
 {
     struct choice c = {0};
     if (rng_percent(rng, 30))

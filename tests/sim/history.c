@@ -12,7 +12,7 @@ static void choose_features(struct history *h)
     uint32_t *all[] = {&h->use.delay,     &h->use.priority,   &h->use.expiry,  &h->use.ids,      &h->use.keys,
                        &h->use.retry,     &h->use.limits,     &h->use.compact, &h->use.unused,   &h->use.ordering,
                        &h->use.consumers, &h->use.filters,    &h->use.topics,  &h->use.transact, &h->use.scans,
-                       &h->use.reject,    &h->use.reschedule, &h->use.clock};
+                       &h->use.reject,    &h->use.reschedule, &h->use.clock,   &h->use.reads};
     bool none = rng_percent(rng, 20);
     for (uint32_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         uint64_t percent = rng_percent(rng, 50) ? rng_between(rng, 2, 20) : rng_between(rng, 20, 80);
@@ -271,6 +271,10 @@ static void history_step(struct history *h)
         client_mend(h);
         return;
     }
+    if (rng_percent(rng, h->use.reads / 3)) {
+        client_read(h);
+        return;
+    }
     if (rng_percent(rng, h->use.transact / 4)) {
         client_transact(h);
         return;
@@ -372,6 +376,7 @@ static void history_result_of(const struct history *h, struct history_result *r)
         .transactions = w->model.transactions,
         .scanned = w->model.scanned,
         .rescheduled = w->model.rescheduled,
+        .read = w->model.read,
     };
     memcpy(r->failure, w->model.failure, sizeof(r->failure));
 }

@@ -17,7 +17,7 @@ struct features {                                      /* how often what is used
     uint32_t delay, priority, expiry, ids, keys;       /* of messages */
     uint32_t retry, limits, compact, unused, ordering; /* of queues that are made or altered */
     uint32_t consumers;                                /* priorities, single active, max_unsettled */
-    uint32_t filters, topics, transact, scans, reject, reschedule, clock;
+    uint32_t filters, topics, transact, scans, reject, reschedule, clock, reads;
 };
 
 struct producer { /* numbers its publishes to one queue; retries what a crash left unanswered, in order */
@@ -56,7 +56,7 @@ struct history_result {
     char failure[400];
     uint32_t step, steps;
     uint64_t starts, cuts, kills, broken_starts, delivered, confirmed, settled, duplicates, refused, lost, disk_calls;
-    uint64_t moved, expired, dropped, routed, transactions, scanned, rescheduled;
+    uint64_t moved, expired, dropped, routed, transactions, scanned, rescheduled, read;
 };
 
 /* true: every promise was kept. */
@@ -100,6 +100,11 @@ void client_scan(struct history *h, uint32_t queue, enum scan_action action, uin
                  const struct choice *choice);
 void client_reschedule(struct history *h, uint32_t queue, uint64_t seq, uint64_t delay_ms);
 
+/* ---- client_read.c: by position -------------------------------------------------------------------------------------------- */
+
+void client_read(struct history *h);
+void client_read_with(struct history *h, uint64_t conn, uint32_t queue, uint64_t from, uint32_t wait_ms);
+
 /* ---- between them --------------------------------------------------------------------------------------------------------- */
 
 #define CONNS      3u
@@ -117,5 +122,7 @@ static inline struct model *model_of(struct history *h)
 }
 
 struct name name_of(const char *text);
+struct choice some_choice(struct rng *rng);
+void filter_of(const struct choice *c, broker_filter *f, broker_header *header); /* header: its one, if it has any */
 
 #endif

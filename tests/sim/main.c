@@ -99,6 +99,7 @@ static void add_up(struct history_result *sum, const struct history_result *r)
     sum->transactions += r->transactions;
     sum->scanned += r->scanned;
     sum->rescheduled += r->rescheduled;
+    sum->read += r->read;
 }
 
 static void print_sum(uint64_t seeds, const struct history_result *sum)
@@ -107,10 +108,10 @@ static void print_sum(uint64_t seeds, const struct history_result *sum)
            " power cuts and %" PRIu64 " kills; %" PRIu64 " delivered, %" PRIu64 " settled, %" PRIu64
            " duplicates, %" PRIu64 " refused, %" PRIu64 " unconfirmed lost; %" PRIu64 " moved, %" PRIu64
            " expired, %" PRIu64 " dropped, %" PRIu64 " routed, %" PRIu64 " transactions, %" PRIu64 " scanned, %" PRIu64
-           " rescheduled; %" PRIu64 " disk changes\n",
+           " rescheduled, %" PRIu64 " read; %" PRIu64 " disk changes\n",
            seeds, seconds_so_far(), sum->starts, sum->broken_starts, sum->cuts, sum->kills, sum->delivered,
            sum->settled, sum->duplicates, sum->refused, sum->lost, sum->moved, sum->expired, sum->dropped, sum->routed,
-           sum->transactions, sum->scanned, sum->rescheduled, sum->disk_calls);
+           sum->transactions, sum->scanned, sum->rescheduled, sum->read, sum->disk_calls);
 }
 
 static bool run_seeds(void)

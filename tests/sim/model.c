@@ -105,10 +105,10 @@ void model_trace(const struct model *m, const char *format, ...)
 const char *model_op_name(enum command_type type)
 {
     static const char *const names[COMMAND_TYPES] = {
-        "publish",     "subscribe", "unsubscribe",  "credit",       "hold",   "unhold",      "lease",  "ack",
-        "nack",        "extend",    "create",       "alter",        "delete", "pause",       "resume", "purge",
-        "list",        "describe",  "group create", "group delete", "seek",   "group alter", "bind",   "unbind",
-        "transaction", "scan",      "reschedule",   "barrier",      "close"};
+        "publish",     "subscribe", "unsubscribe",  "credit",       "hold",    "unhold",      "lease",  "ack",
+        "nack",        "extend",    "create",       "alter",        "delete",  "pause",       "resume", "purge",
+        "list",        "describe",  "group create", "group delete", "seek",    "group alter", "bind",   "unbind",
+        "transaction", "scan",      "reschedule",   "read",         "barrier", "close"};
     return type < COMMAND_TYPES ? names[type] : "?";
 }
 
@@ -141,11 +141,16 @@ void op_forget(struct model *m, struct op *op)
     free(op);
 }
 
+bool op_may_wait(const struct op *op)
+{
+    return op->type == COMMAND_LEASE || op->type == COMMAND_READ;
+}
+
 uint32_t ops_open(const struct model *m)
 {
     uint32_t n = 0;
     for (uint32_t i = m->first_open; i < m->op_count; i++)
-        n += m->ops[i] && m->ops[i]->type != COMMAND_LEASE;
+        n += m->ops[i] && !op_may_wait(m->ops[i]);
     return n;
 }
 
@@ -168,7 +173,7 @@ static enum survives op_survives(const struct model *m, const struct op *op)
 /* Does it keep a queue from counting as unused? */
 static bool is_use(enum command_type type)
 {
-    return type == COMMAND_SUBSCRIBE || type == COMMAND_LEASE || type == COMMAND_QUEUE_CREATE ||
+    return type == COMMAND_SUBSCRIBE || type == COMMAND_LEASE || type == COMMAND_READ || type == COMMAND_QUEUE_CREATE ||
            type == COMMAND_QUEUE_ALTER;
 }
 
@@ -184,6 +189,8 @@ void model_submit_begin(struct model *m, struct op *op)
         scan_begun(m, op);
     else if (op->type == COMMAND_RESCHEDULE)
         reschedule_begun(m, op);
+    else if (op->type == COMMAND_READ)
+        read_begun(m, op);
     if (is_use(op->type))
         queue_touched(m, op->queue);
 }
@@ -255,6 +262,8 @@ void model_completed(struct model *m, const struct completion *c)
         transact_completed(m, op, c);
     } else if (op->type == COMMAND_SCAN)
         scan_completed(m, op, c);
+    else if (op->type == COMMAND_READ)
+        read_completed(m, op, c);
     else if (op->type == COMMAND_LEASE && !c->error)
         model_leased(m, op, &c->u.lease);
     if (op->submitting)

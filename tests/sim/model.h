@@ -129,6 +129,7 @@ struct model_queue {
     uint8_t bound, bound_was;       /* bit per pattern */
     struct model_message *messages; /* by seq - 1 */
     uint64_t count, cap;
+    uint64_t read_next; /* where the last read said to go on */
     struct model_group groups[MODEL_GROUPS];
 };
 
@@ -191,6 +192,13 @@ struct op { /* a command that wants an answer */
         struct {
             uint32_t lease_ms, max_messages;
         } lease;
+        struct {
+            uint64_t from, from_ms;
+            uint64_t count, confirmed; /* stored, and surely visible, when it was asked */
+            bool from_end;
+            uint32_t max_messages, wait_ms;
+            struct choice choice;
+        } read;
         uint64_t purge_to;
         uint32_t pattern; /* bind, unbind */
         struct {
@@ -271,7 +279,7 @@ struct model {
     uint64_t system_index;   /* what the writer has written */
     struct now now;
     uint64_t delivered, confirmed, settled, duplicates, refused, lost; /* statistics */
-    uint64_t moved, expired, dropped, routed, transactions, scanned, rescheduled;
+    uint64_t moved, expired, dropped, routed, transactions, scanned, rescheduled, read;
     bool clock_went_back;
     bool may_refuse; /* the disk may be full, memory short ... */
     bool trace;
@@ -289,7 +297,8 @@ void model_trace(const struct model *m, const char *format, ...) __attribute__((
 
 struct op *op_new(struct model *m, enum command_type type, uint32_t queue, uint32_t group);
 struct op *op_find(struct model *m, uint32_t correlation);
-uint32_t ops_open(const struct model *m); /* answers that are still to come, waiting leases not counted */
+bool op_may_wait(const struct op *op);    /* for what is not there yet: a lease, a read */
+uint32_t ops_open(const struct model *m); /* answers that are still to come, but for these */
 void op_forget(struct model *m, struct op *op);
 /* Around engine_submit. After: the command took effect unless it was refused. */
 void model_submit_begin(struct model *m, struct op *op);
@@ -397,6 +406,13 @@ void queue_touched(struct model *m, uint32_t queue);
 void queue_made_itself(struct model *m, const uint8_t *record, uint64_t index);
 void queue_went_itself(struct model *m, const uint8_t *record, uint64_t index);
 
+/* ---- reading by position (model_read.c) ----------------------------------------------------------------------------------- */
+
+void read_begun(struct model *m, struct op *op);
+void read_completed(struct model *m, struct op *op, const struct completion *c);
+void reads_check_prompt(struct model *m);
+bool model_is_read(const struct model *m, const struct model_queue *q); /* somebody waits for its answer */
+
 /* ---- transactions and scans (model_transact.c, model_scan.c) ------------------------------------------------------------ */
 
 void transact_appended(struct model *m, struct op *op, const struct append_item *items, uint32_t count, uint64_t index);
@@ -408,6 +424,8 @@ bool scan_covers(const struct model *m, const struct op *op, const struct model_
 
 /* ---- deliveries (model_deliver.c) ----------------------------------------------------------------------------------------- */
 
+/* It was shown to somebody: that must not have been too early, and now it must survive. */
+void check_durable(struct model *m, const struct model_queue *q, uint64_t seq, struct model_message *msg);
 void model_delivered(struct model *m, const struct delivery *d);
 void model_leased(struct model *m, struct op *op, const struct delivery *d);
 void model_ended(struct model *m, struct token token, const char *text);

@@ -370,7 +370,7 @@ void model_conn_closed(struct model *m, uint64_t conn)
             model_subscription_over(m, &m->subscriptions[i]);
     }
     for (uint32_t i = m->first_open; i < m->op_count; i++) {
-        if (m->ops[i] && m->ops[i]->conn == conn && m->ops[i]->type == COMMAND_LEASE)
+        if (m->ops[i] && m->ops[i]->conn == conn && op_may_wait(m->ops[i]))
             op_forget(m, m->ops[i]);
     }
     m->conn_held[conn % CONNS_MAX] = false;

@@ -11,7 +11,7 @@ struct handing { /* one delivery, and whom it goes to */
     uint32_t stream, lease_ms;
 };
 
-static void check_durable(struct model *m, const struct model_queue *q, uint64_t seq, struct model_message *msg)
+void check_durable(struct model *m, const struct model_queue *q, uint64_t seq, struct model_message *msg)
 {
     /* Nobody gets what a crash could still take back: unless the publish asked for less than the disk. */
     if (msg->index != 0 && msg->asked == SURVIVES_POWER && m->platter_index < msg->index)

@@ -173,7 +173,7 @@ static bool is_consumed(const struct model *m, const struct model_queue *q)
         if (s->live && s->incarnation == q->incarnation && &m->queues[s->queue] == q)
             return true;
     }
-    return false;
+    return model_is_read(m, q);
 }
 
 void queue_went_itself(struct model *m, const uint8_t *record, uint64_t index)
@@ -185,7 +185,7 @@ void queue_went_itself(struct model *m, const uint8_t *record, uint64_t index)
     model_trace(m, "%s went, unused for %" PRIu64 " ms", q->name, unused);
     if (q->settings.unused_ms == 0 || unused < q->settings.unused_ms || is_consumed(m, q))
         model_fail(m, "unused: %s was deleted after %" PRIu64 " of %" PRIu64 " ms%s", q->name, unused,
-                   q->settings.unused_ms, is_consumed(m, q) ? ", it has consumers" : "");
+                   q->settings.unused_ms, is_consumed(m, q) ? ", somebody consumes or reads it" : "");
     q->was = true;
     q->exists = false;
     q->dying = index;

@@ -177,6 +177,7 @@ static bool is_deliverable(const struct model *m, const struct model_queue *q, c
 /* The machine came to rest: whoever takes messages has got what there was. */
 void model_check_prompt(struct model *m)
 {
+    reads_check_prompt(m);
     for (uint32_t i = 0; i < MODEL_SUBSCRIPTIONS; i++) {
         const struct subscription *s = &m->subscriptions[i];
         if (!takes_messages(m, s))

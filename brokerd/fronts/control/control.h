@@ -39,24 +39,34 @@ const char *control_name(enum control_kind kind); /* "queue_create" */
 bool control_find(const char *name, size_t len, enum control_kind *kind);
 /* Is `key` one that the request knows? For ways that refuse unknown ones; the native protocol skips them. */
 bool control_knows(enum control_kind kind, const char *key, size_t len);
+/* The request's keys one by one, for telling which was meant: NULL from their number on. */
+enum { CONTROL_KEYS_MAX = 40 };
+const char *control_key(enum control_kind kind, size_t i);
 
 enum { CONTROL_TEXT_BYTES = 256 };
 
 struct control_request {
     struct wire_map map;
-    struct command command; /* points into the map and the settings; the token is the caller's to fill in */
+    struct command command; /* points into the map and the settings, so r must not move; token: the caller's */
     broker_queue_settings queue_settings;
     broker_group_settings group_settings;
 };
 /*
  * control_parse: the map in `bytes`; control_parse_object: one that is unpacked already (its zone must outlive r). OK, or
- * MALFORMED or INVALID_ARGUMENT with a sentence in `text` that names the key. control_release in either case, after the
+ * MALFORMED, INVALID_ARGUMENT or NO_MEMORY with a sentence in `text` that names the key. control_release in either case, after the
  * command was submitted.
  */
 broker_error control_parse(struct control_request *r, enum control_kind kind, const uint8_t *bytes, size_t len,
                            char text[CONTROL_TEXT_BYTES]);
 broker_error control_parse_object(struct control_request *r, enum control_kind kind, const msgpack_object *map,
                                   char text[CONTROL_TEXT_BYTES]);
+/*
+ * After a parse that succeeded: is every key one that the request knows, a filter's too? OK, or INVALID_ARGUMENT with a
+ * sentence that names the one that is not. For ways that refuse what they do not know: a filter whose only key is misspelt
+ * would match everything.
+ */
+broker_error control_refuse_unknown(const struct control_request *r, enum control_kind kind,
+                                    char text[CONTROL_TEXT_BYTES]);
 void control_release(struct control_request *r);
 
 /* The body of a successful completion as one map; an empty one if there is nothing to tell. false: its answer is made of

@@ -6,7 +6,7 @@
 
 static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-uint8_t *base64_put(uint8_t *to, const void *bytes, size_t len)
+uint8_t *form_base64_put(uint8_t *to, const void *bytes, size_t len)
 {
     const uint8_t *p = bytes;
     for (; len >= 3; p += 3, len -= 3, to += 4) {
@@ -38,7 +38,7 @@ static const uint8_t values[256] = {
     ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['+'] = 63, ['/'] = 64,
 };
 
-bool base64_get(uint8_t *to, size_t *to_len, const char *text, size_t len)
+bool form_base64_get(uint8_t *to, size_t *to_len, const char *text, size_t len)
 {
     const uint8_t *p = (const uint8_t *)text;
     uint8_t *first = to;

@@ -1,7 +1,7 @@
 /*
  * Owns:            the forms that messages and maps have outside the native protocol: JSON and msgpack objects, and text
  *                  headers. docs/HTTP.md describes them ("Messages").
- * May use:         wire (records), base, jansson, msgpack-c, tls (base64).
+ * May use:         wire (records), base, jansson, msgpack-c.
  * Never knows:     HTTP, WebSocket, queues, commands.
  * Start reading at form_message_json (out) and form_record_json (in).
  *

@@ -19,21 +19,21 @@ enum {
 /* ---- text.c: written into room that is there --------------------------------------------------------------------------- */
 
 /* The bytes that `text` takes between a JSON string's quotes; what is no UTF-8 counts as U+FFFD, byte by byte. */
-size_t json_text_bytes(const void *text, size_t len);
+size_t form_json_text_bytes(const void *text, size_t len);
 /* The same of text that must be UTF-8; false: it is not. */
-bool json_text_fits(const void *text, size_t len, size_t *bytes);
-/* Write them; `bytes` as json_text_bytes said. The end is returned, as by all that follow. */
-uint8_t *json_text_put(uint8_t *to, const void *text, size_t len, size_t bytes);
-uint8_t *digits_put(uint8_t *to, uint64_t value); /* DIGITS_MAX */
-uint8_t *time_put(uint8_t *to, uint64_t unix_ms); /* TIME_BYTES: RFC 3339, UTC; up to the year 9999 */
+bool form_json_text_fits(const void *text, size_t len, size_t *bytes);
+/* Write them; `bytes` as form_json_text_bytes said. The end is returned, as by all that follow. */
+uint8_t *form_json_text_put(uint8_t *to, const void *text, size_t len, size_t bytes);
+uint8_t *form_digits_put(uint8_t *to, uint64_t value); /* DIGITS_MAX */
+uint8_t *form_time_put(uint8_t *to, uint64_t unix_ms); /* TIME_BYTES: RFC 3339, UTC; up to the year 9999 */
 #define LITERAL_PUT(to, literal) ((uint8_t *)memcpy(to, literal, sizeof(literal) - 1) + sizeof(literal) - 1)
 
 /* ---- base64.c -------------------------------------------------------------------------------------------------------------- */
 
 #define BASE64_BYTES(n) (((n) + 2) / 3 * 4)
-uint8_t *base64_put(uint8_t *to, const void *bytes, size_t len); /* BASE64_BYTES(len) */
+uint8_t *form_base64_put(uint8_t *to, const void *bytes, size_t len); /* BASE64_BYTES(len) */
 /* RFC 4648 section 4, canonical: padded, no blanks, spare bits zero. Into len / 4 * 3 bytes; false: it is no base64. */
-bool base64_get(uint8_t *to, size_t *to_len, const char *text, size_t len);
+bool form_base64_get(uint8_t *to, size_t *to_len, const char *text, size_t len);
 
 /* ---- headers.c: the pairs of a record's headers --------------------------------------------------------------------------- */
 
@@ -46,15 +46,15 @@ struct header_pair {
     size_t name_len, text_len;
     const uint8_t *value, *value_end; /* msgpack */
 };
-void header_walk_init(struct header_walk *w, const struct record_view *v);
+void form_header_walk_init(struct header_walk *w, const struct record_view *v);
 /* false: no more, or what follows is malformed. Pairs whose name is no string are passed over. */
-bool header_walk_next(struct header_walk *w, struct header_pair *pair);
+bool form_header_walk_next(struct header_walk *w, struct header_pair *pair);
 /* Append the msgpack between as JSON. */
-bool header_value_json(struct buf *out, const struct header_pair *pair);
+bool form_header_value_json(struct buf *out, const struct header_pair *pair);
 
 /* ---- transcode.c ------------------------------------------------------------------------------------------------------------ */
 
-bool json_value_put(struct buf *out, const json_t *value); /* compact; numbers in their shortest form */
+bool form_json_value_put(struct buf *out, const json_t *value); /* compact; numbers in their shortest form */
 
 /* ---- msgpack by hand, into room that is there ---------------------------------------------------------------------------- */
 

@@ -192,8 +192,8 @@ static void assert_string(const char *text, size_t len, const char *expected)
     assert_true(form_json_string(&out, text, len));
     assert_string_equal(text_of(&out), expected);
     size_t bytes;
-    assert_int_equal(json_text_bytes(text, len), strlen(expected) - 2);
-    assert_int_equal(json_text_fits(text, len, &bytes), form_is_utf8(text, len));
+    assert_int_equal(form_json_text_bytes(text, len), strlen(expected) - 2);
+    assert_int_equal(form_json_text_fits(text, len, &bytes), form_is_utf8(text, len));
     assert_int_equal(bytes, form_is_utf8(text, len) ? strlen(expected) - 2 : 0);
     buf_release(&out);
 }
@@ -203,6 +203,10 @@ static void strings_are_escaped(void **state)
     assert_string("", 0, "\"\"");
     assert_string("0123456789abcdefg", 17, "\"0123456789abcdefg\"");
     assert_string("\0\x1f\x7f\"\\\b\f\n\r\t/", 11, "\"\\u0000\\u001f\\u007f\\\"\\\\\\b\\f\\n\\r\\t/\"");
+    assert_string("0123456\x7f"
+                  "89abcdef",
+                  16, "\"0123456\\u007f89abcdef\"");
+    assert_string("0123456\n89\"bcdef", 16, "\"0123456\\n89\\\"bcdef\"");
     assert_string("0123456789abcdef\"0123456789abcdef", 33, "\"0123456789abcdef\\\"0123456789abcdef\"");
     assert_string("0123456789abcd\xf0\x9f\x98\x80xyz", 21, "\"0123456789abcd\xf0\x9f\x98\x80xyz\""); /* across 16 */
     assert_string("0123456789abcd\xf0\x9f\x98", 17, "\"0123456789abcd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
@@ -243,7 +247,7 @@ static void times_agree_with_the_library(void **state)
         char expected[TIME_BYTES + 1];
         struct tm tm;
         time_t seconds = (time_t)(ms / 1000);
-        *time_put(text, ms) = 0;
+        *form_time_put(text, ms) = 0;
         assert_non_null(gmtime_r(&seconds, &tm));
         size_t n = strftime(expected, sizeof(expected), "%Y-%m-%dT%H:%M:%S", &tm);
         snprintf(expected + n, sizeof(expected) - n, ".%03uZ", (unsigned)(ms % 1000));
@@ -270,14 +274,14 @@ static void base64_is_read_strictly(void **state)
     char text[400];
     size_t len;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        if (base64_get(out, &len, bad[i], strlen(bad[i])))
+        if (form_base64_get(out, &len, bad[i], strlen(bad[i])))
             fail_msg("\"%s\" was taken", bad[i]);
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (uint8_t)(i * 37);
     for (size_t n = 0; n <= sizeof(bytes); n++) {
-        uint8_t *end = base64_put((uint8_t *)text, bytes, n);
+        uint8_t *end = form_base64_put((uint8_t *)text, bytes, n);
         assert_int_equal(end - (uint8_t *)text, BASE64_BYTES(n));
-        assert_true(base64_get(out, &len, text, BASE64_BYTES(n)));
+        assert_true(form_base64_get(out, &len, text, BASE64_BYTES(n)));
         assert_int_equal(len, n);
         assert_memory_equal(out, bytes, n);
     }
@@ -706,7 +710,7 @@ static void depth_is_bounded_both_ways(void **state)
     assert_int_equal(form_json_to_msgpack(&packed, value, text), BROKER_INVALID_ARGUMENT);
     assert_string_equal(text, "the JSON is nested deeper than 64");
     assert_int_equal(packed.size, 0);
-    assert_false(json_value_put(&out, value));
+    assert_false(form_json_value_put(&out, value));
     assert_true(form_put(&out, "x"));
     assert_false(form_msgpack_to_json(&out, objects));
     assert_true(form_msgpack_to_json(&out, objects + 2)); /* its innermost is nil */

@@ -2,7 +2,7 @@
    not check out ends the walk. */
 #include "forms_internal.h"
 
-void header_walk_init(struct header_walk *w, const struct record_view *v)
+void form_header_walk_init(struct header_walk *w, const struct record_view *v)
 {
     *w = (struct header_walk){.end = v->headers + v->head.headers_len};
     if (v->head.headers_len > 0)
@@ -11,7 +11,7 @@ void header_walk_init(struct header_walk *w, const struct record_view *v)
         w->pairs = 0;
 }
 
-bool header_walk_next(struct header_walk *w, struct header_pair *pair)
+bool form_header_walk_next(struct header_walk *w, struct header_pair *pair)
 {
     while (w->pairs > 0) {
         const uint8_t *after_name = wire_skip_text(w->p, w->end, &pair->name, &pair->name_len);
@@ -34,7 +34,7 @@ bool header_walk_next(struct header_walk *w, struct header_pair *pair)
     return false;
 }
 
-bool header_value_json(struct buf *out, const struct header_pair *pair)
+bool form_header_value_json(struct buf *out, const struct header_pair *pair)
 {
     msgpack_unpacked unpacked;
     size_t offset = 0;
@@ -56,14 +56,14 @@ void form_each_header(const struct record_view *v,
     struct buf json;
     bool more = true;
     buf_init(&json, 0);
-    header_walk_init(&walk, v);
-    while (more && header_walk_next(&walk, &pair)) {
+    form_header_walk_init(&walk, v);
+    while (more && form_header_walk_next(&walk, &pair)) {
         if (pair.text) {
             more = fn(arg, pair.name, pair.name_len, pair.text, pair.text_len);
             continue;
         }
         buf_clear(&json);
-        if (header_value_json(&json, &pair)) /* else no memory: one header less */
+        if (form_header_value_json(&json, &pair)) /* else no memory: one header less */
             more = fn(arg, pair.name, pair.name_len, (const char *)json.bytes, json.len);
     }
     buf_release(&json);

@@ -79,7 +79,8 @@ json_t *form_json_parse(const void *bytes, size_t len, char text[FORM_TEXT_BYTES
     json_t *value =
         json_loadb(bytes ? bytes : "", len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
     if (!value) {
-        if (json_error_code(&error) == json_error_out_of_memory)
+        if (json_error_code(&error) == json_error_out_of_memory ||
+            error.text[0] == '\0') /* it mostly forgets to say so */
             snprintf(text, FORM_TEXT_BYTES, "out of memory for %zu bytes of JSON", len);
         else
             snprintf(text, FORM_TEXT_BYTES, "no JSON: line %d, column %d: %s", error.line, error.column, error.text);

@@ -104,7 +104,7 @@ static bool take_base64(struct reading *r, const char *key, const struct value *
     uint8_t *to = buf_reserve(decoded, v->len / 4 * 3 + 1);
     if (!to)
         return refuse(r, BROKER_NO_MEMORY, "message: out of memory for \"%s\" of %zu bytes", key, v->len);
-    if (!base64_get(to, len, v->bytes, v->len))
+    if (!form_base64_get(to, len, v->bytes, v->len))
         return refuse(r, BROKER_INVALID_ARGUMENT,
                       "message: \"%s\" is not base64: A-Z a-z 0-9 + / in groups of four, padded with =, no blanks",
                       key);
@@ -137,7 +137,7 @@ static bool take_body_json(struct reading *r, const struct value *v)
 {
     if (!once(r, &r->has_body, "\"body\", \"body_base64\" and \"body_json\""))
         return false;
-    if (!(v->json ? json_value_put(&r->body, v->json) : form_msgpack_to_json(&r->body, v->packed)))
+    if (!(v->json ? form_json_value_put(&r->body, v->json) : form_msgpack_to_json(&r->body, v->packed)))
         return refuse(r, BROKER_NO_MEMORY, "message: out of memory for \"body_json\"");
     r->spec.body = r->body.bytes;
     r->spec.body_len = r->body.len;

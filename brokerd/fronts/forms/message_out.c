@@ -17,7 +17,7 @@ struct field {
 static struct field field_of(const void *bytes, size_t len)
 {
     struct field f = {.bytes = bytes, .len = len};
-    f.utf8 = json_text_fits(bytes, len, &f.json_bytes);
+    f.utf8 = form_json_text_fits(bytes, len, &f.json_bytes);
     if (!f.utf8)
         f.json_bytes = BASE64_BYTES(len);
     return f;
@@ -31,17 +31,17 @@ static uint8_t *field_put(uint8_t *to, const char *key, size_t key_len, const st
     if (!f->utf8)
         to = LITERAL_PUT(to, "_base64");
     to = LITERAL_PUT(to, "\":\"");
-    to = f->utf8 ? json_text_put(to, f->bytes, f->len, f->json_bytes) : base64_put(to, f->bytes, f->len);
+    to = f->utf8 ? form_json_text_put(to, f->bytes, f->len, f->json_bytes) : form_base64_put(to, f->bytes, f->len);
     *to = '"';
     return to + 1;
 }
 #define FIELD_PUT(to, key, f)      field_put(to, key, sizeof(key) - 1, f)
-#define NUMBER_PUT(to, key, value) digits_put(LITERAL_PUT(to, ",\"" key "\":"), value)
-#define TIME_PUT(to, key, value)   LITERAL_PUT(time_put(LITERAL_PUT(to, ",\"" key "\":\""), value), "\"")
+#define NUMBER_PUT(to, key, value) form_digits_put(LITERAL_PUT(to, ",\"" key "\":"), value)
+#define TIME_PUT(to, key, value)   LITERAL_PUT(form_time_put(LITERAL_PUT(to, ",\"" key "\":\""), value), "\"")
 
 static uint8_t *head_put(uint8_t *to, const struct form_message *m, const struct record_view *v)
 {
-    to = digits_put(LITERAL_PUT(to, "{\"seq\":"), m->seq);
+    to = form_digits_put(LITERAL_PUT(to, "{\"seq\":"), m->seq);
     if (v->head.time_ms <= YEAR_9999_MS)
         to = TIME_PUT(to, "time", v->head.time_ms);
     to = NUMBER_PUT(to, "time_ms", v->head.time_ms);
@@ -49,7 +49,7 @@ static uint8_t *head_put(uint8_t *to, const struct form_message *m, const struct
         return to;
     to = NUMBER_PUT(to, "attempt", m->attempt);
     /* A string: it is opaque, and programs that keep numbers as doubles would round it. */
-    to = digits_put(LITERAL_PUT(to, ",\"receipt\":\""), m->receipt);
+    to = form_digits_put(LITERAL_PUT(to, ",\"receipt\":\""), m->receipt);
     *to = '"';
     return to + 1;
 }
@@ -73,10 +73,10 @@ static bool headers_json(struct buf *out, const struct record_view *v)
     struct header_pair pair;
     const char *before = "";
     bool good = form_put(out, ",\"headers\":{");
-    header_walk_init(&walk, v);
-    while (good && header_walk_next(&walk, &pair)) {
+    form_header_walk_init(&walk, v);
+    while (good && form_header_walk_next(&walk, &pair)) {
         good = form_put(out, before) && form_json_string(out, pair.name, pair.name_len) && form_put(out, ":") &&
-               (pair.text ? form_json_string(out, pair.text, pair.text_len) : header_value_json(out, &pair));
+               (pair.text ? form_json_string(out, pair.text, pair.text_len) : form_header_value_json(out, &pair));
         before = ",";
     }
     return good && form_put(out, "}");
@@ -129,7 +129,7 @@ static uint8_t *pack_field(uint8_t *to, const void *bytes, size_t len)
 static uint8_t *pack_time(uint8_t *to, uint64_t unix_ms)
 {
     uint8_t text[TIME_BYTES];
-    time_put(text, unix_ms);
+    form_time_put(text, unix_ms);
     return pack_text(to, text, sizeof(text));
 }
 
@@ -138,8 +138,8 @@ static uint32_t headers_count(const struct record_view *v)
     struct header_walk walk;
     struct header_pair pair;
     uint32_t n = 0;
-    header_walk_init(&walk, v);
-    while (header_walk_next(&walk, &pair))
+    form_header_walk_init(&walk, v);
+    while (form_header_walk_next(&walk, &pair))
         n++;
     return n;
 }
@@ -150,8 +150,8 @@ static uint8_t *pack_headers(uint8_t *to, const struct record_view *v)
     struct header_walk walk;
     struct header_pair pair;
     to = pack_map_head(KEY_PACK(to, "headers"), headers_count(v));
-    header_walk_init(&walk, v);
-    while (header_walk_next(&walk, &pair)) {
+    form_header_walk_init(&walk, v);
+    while (form_header_walk_next(&walk, &pair)) {
         to = pack_field(to, pair.name, pair.name_len);
         to = pair.text ? pack_field(to, pair.text, pair.text_len)
                        : pack_bytes(to, pair.value, (size_t)(pair.value_end - pair.value));

@@ -103,13 +103,13 @@ static inline size_t text_bytes(const void *text, size_t len, bool *utf8, bool s
     return bytes;
 }
 
-size_t json_text_bytes(const void *text, size_t len)
+size_t form_json_text_bytes(const void *text, size_t len)
 {
     bool utf8;
     return text_bytes(text, len, &utf8, false);
 }
 
-bool json_text_fits(const void *text, size_t len, size_t *bytes)
+bool form_json_text_fits(const void *text, size_t len, size_t *bytes)
 {
     bool utf8;
     *bytes = text_bytes(text, len, &utf8, true);
@@ -147,7 +147,7 @@ static inline uint8_t *quotes_put(uint8_t *to, const uint8_t *p)
     return to;
 }
 
-uint8_t *json_text_put(uint8_t *to, const void *text, size_t len, size_t bytes)
+uint8_t *form_json_text_put(uint8_t *to, const void *text, size_t len, size_t bytes)
 {
     const uint8_t *p = text;
     uint64_t marks[2];
@@ -178,7 +178,7 @@ uint8_t *json_text_put(uint8_t *to, const void *text, size_t len, size_t bytes)
     return to;
 }
 
-uint8_t *digits_put(uint8_t *to, uint64_t value)
+uint8_t *form_digits_put(uint8_t *to, uint64_t value)
 {
     uint8_t digits[DIGITS_MAX], *first = digits + sizeof(digits);
     do {
@@ -196,7 +196,7 @@ static uint8_t *padded_put(uint8_t *to, uint32_t value, unsigned digits)
 }
 
 /* The date of a day: Howard Hinnant, "chrono-compatible low-level date algorithms", civil_from_days. */
-uint8_t *time_put(uint8_t *to, uint64_t unix_ms)
+uint8_t *form_time_put(uint8_t *to, uint64_t unix_ms)
 {
     uint32_t ms = (uint32_t)(unix_ms % 86400000);
     uint32_t days = (uint32_t)(unix_ms / 86400000) + 719468; /* since 0000-03-01 */
@@ -225,12 +225,12 @@ uint8_t *time_put(uint8_t *to, uint64_t unix_ms)
 
 bool form_json_string(struct buf *out, const char *text, size_t len)
 {
-    size_t bytes = json_text_bytes(text, len);
+    size_t bytes = form_json_text_bytes(text, len);
     uint8_t *to = buf_reserve(out, bytes + 2);
     if (!to)
         return false;
     to[0] = '"';
-    *json_text_put(to + 1, text, len, bytes) = '"';
+    *form_json_text_put(to + 1, text, len, bytes) = '"';
     out->len += bytes + 2;
     return true;
 }
@@ -240,7 +240,7 @@ bool form_json_u64(struct buf *out, uint64_t value)
     uint8_t *to = buf_reserve(out, DIGITS_MAX);
     if (!to)
         return false;
-    out->len += (size_t)(digits_put(to, value) - to);
+    out->len += (size_t)(form_digits_put(to, value) - to);
     return true;
 }
 
@@ -254,6 +254,6 @@ bool form_base64(struct buf *out, const void *bytes, size_t len)
     uint8_t *to = buf_reserve(out, BASE64_BYTES(len));
     if (!to)
         return false;
-    out->len += (size_t)(base64_put(to, bytes, len) - to);
+    out->len += (size_t)(form_base64_put(to, bytes, len) - to);
     return true;
 }

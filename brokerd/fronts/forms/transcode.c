@@ -198,7 +198,7 @@ static bool put_json(struct buf *out, const json_t *value, int depth)
     }
 }
 
-bool json_value_put(struct buf *out, const json_t *value)
+bool form_json_value_put(struct buf *out, const json_t *value)
 {
     return put_json(out, value, 0);
 }

@@ -64,8 +64,9 @@ size_t http_percent_decode(char *out, const char *in, size_t len);
 
 struct http_route {
     enum http_method method;
-    const char *
-        pattern; /* "/v1/queues/{queue}/messages": a {…} stands for one segment, which is not empty. "/ui/*": any rest */
+    /* "/v1/queues/{queue}/messages": a {…} stands for one segment, which is not empty. With a last segment of '*' alone, as
+       below /ui, it takes any rest. */
+    const char *pattern;
     void (*handle)(void *arg, struct http_exchange *x, const struct http_request *r);
     size_t max_body_bytes; /* 0: no body is expected, and one of over 4 KiB is refused; HTTP_BODY_MAX: http_options' */
 };

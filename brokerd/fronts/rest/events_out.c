@@ -119,7 +119,7 @@ static bool tell_data(struct telling *t, const struct record_view *v)
     return form_put(out, ",\"data_base64\":\"") && form_base64(out, v->body, v->body_len) && form_put(out, "\"");
 }
 
-bool event_put(struct buf *out, const struct form_message *m, const char *queue)
+bool cloudevent_put(struct buf *out, const struct form_message *m, const char *queue)
 {
     struct record_view v;
     struct telling t = {.out = out, .good = true};

@@ -248,7 +248,7 @@ static bool (*const TAKE[])(struct reading *g, struct http_text value) = {take_k
 
 static bool header_add(struct reading *g, struct http_text field, struct http_text name, struct http_text value)
 {
-    char out[SHOWN_BYTES];
+    char out[SHOWN_BYTES], shown_name[SHOWN_BYTES];
     if (!form_is_utf8(name.bytes, name.len) || !form_is_utf8(value.bytes, value.len))
         return message_refuse(g->m, BROKER_INVALID_ARGUMENT,
                               "%s is no UTF-8 once it is percent-decoded; headers are text, bytes belong into the body",
@@ -257,7 +257,7 @@ static bool header_add(struct reading *g, struct http_text field, struct http_te
         return true;
     return message_refuse(g->m, BROKER_INVALID_ARGUMENT,
                           "%s: the message would have the header '%.64s' twice; give it once", shown(field, out),
-                          shown(name, out));
+                          shown(name, shown_name));
 }
 
 /* Names of fields have no case, so a message's header is in lower case, except where it is percent-encoded. */

@@ -85,6 +85,7 @@ static void handle(void *arg, struct http_exchange *x, const struct http_request
     if (!c)
         return;
     c->u.lease.form = (uint8_t)form;
+    c->waits = command.u.lease.wait_ms > 0;
     if (form_is_event(form) && !(c->u.lease.queue = strndup(q->params[0].bytes, q->params[0].len))) {
         call_refuse(c, BROKER_NO_MEMORY, "no memory for the request; try again", 1000);
         return;

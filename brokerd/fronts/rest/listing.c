@@ -54,8 +54,8 @@ static bool put_each(struct buf *out, const struct listing *l, const char *betwe
     bool good = true;
     for (uint32_t i = 0; good && i < l->count; i++) {
         struct form_message m = message_at(l, i);
-        good =
-            (i == 0 || form_put(out, between)) && (event ? event_put(out, &m, l->queue) : form_message_json(out, &m));
+        good = (i == 0 || form_put(out, between)) &&
+               (event ? cloudevent_put(out, &m, l->queue) : form_message_json(out, &m));
     }
     return good && (l->count == 0 || form_put(out, last));
 }

@@ -49,7 +49,7 @@ bool listing_respond(struct call *c, enum form form, const struct listing *l);
 void listing_not_modified(struct call *c, const struct listing *l);
 
 /* One message as a CloudEvent's JSON. */
-bool event_put(struct buf *out, const struct form_message *m, const char *queue);
+bool cloudevent_put(struct buf *out, const struct form_message *m, const char *queue);
 
 /* A filter by topic, key and header=NAME:VALUE; the strings stand in r->names. */
 enum { FILTER_HEADERS_MAX = 32 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "rest_internal.h"
+#include "rfc3339.h"
 
 /* ---- values --------------------------------------------------------------------------------------------------------- */
 
@@ -58,76 +59,9 @@ bool parse_duration(const char *text, size_t len, uint64_t *ms)
     return false;
 }
 
-/* Exactly `n` digits. */
-static bool fixed(const char **p, const char *end, size_t n, uint64_t *value)
-{
-    if ((size_t)(end - *p) < n || digits(*p, n, value) != n)
-        return false;
-    *p += n;
-    return true;
-}
-
-static bool one_of(const char **p, const char *end, const char *set)
-{
-    if (*p == end || !strchr(set, **p) || **p == 0)
-        return false;
-    (*p)++;
-    return true;
-}
-
-static uint64_t days_of_month(uint64_t year, uint64_t month)
-{
-    static const uint8_t DAYS[12] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    return DAYS[month - 1] + (month == 2 && leap);
-}
-
-/* Days from 1970-01-01 (proleptic Gregorian), for years from 1970 on. */
-static uint64_t days_since_1970(uint64_t year, uint64_t month, uint64_t day)
-{
-    uint64_t y = year - 1;
-    uint64_t days = y * 365 + y / 4 - y / 100 + y / 400 - 719162;
-    for (uint64_t m = 1; m < month; m++)
-        days += days_of_month(year, m);
-    return days + day - 1;
-}
-
-/* RFC 3339 5.6, with "time-offset"; the fraction beyond milliseconds is cut off; a leap second is the one after it. */
-static bool parse_rfc3339(const char *p, const char *end, uint64_t *unix_ms)
-{
-    uint64_t year, month, day, hour, minute, second, ms = 0, off_hour = 0, off_minute = 0;
-    if (!fixed(&p, end, 4, &year) || !one_of(&p, end, "-") || !fixed(&p, end, 2, &month) || !one_of(&p, end, "-") ||
-        !fixed(&p, end, 2, &day) || !one_of(&p, end, "Tt ") || !fixed(&p, end, 2, &hour) || !one_of(&p, end, ":") ||
-        !fixed(&p, end, 2, &minute) || !one_of(&p, end, ":") || !fixed(&p, end, 2, &second))
-        return false;
-    if (year < 1970 || month < 1 || month > 12 || day < 1 || day > days_of_month(year, month) || hour > 23 ||
-        minute > 59 || second > 60)
-        return false;
-    if (one_of(&p, end, ".")) {
-        unsigned weight = 100;
-        const char *first = p;
-        for (; p < end && *p >= '0' && *p <= '9'; p++, weight /= 10)
-            ms += weight * (unsigned)(*p - '0');
-        if (p == first)
-            return false;
-    }
-    uint64_t at = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
-    bool east = p < end && *p == '+';
-    if (!one_of(&p, end, "Zz")) {
-        if (!one_of(&p, end, "+-") || !fixed(&p, end, 2, &off_hour) || !one_of(&p, end, ":") ||
-            !fixed(&p, end, 2, &off_minute) || off_hour > 23 || off_minute > 59)
-            return false;
-    }
-    uint64_t offset = (off_hour * 60 + off_minute) * 60;
-    if (p != end || (east && offset > at))
-        return false;
-    *unix_ms = (east ? at - offset : at + offset) * 1000 + ms;
-    return true;
-}
-
 bool parse_time(const char *text, size_t len, uint64_t *unix_ms)
 {
-    return parse_u64(text, len, unix_ms) || parse_rfc3339(text, text + len, unix_ms);
+    return parse_u64(text, len, unix_ms) || rfc3339_parse(text, len, unix_ms);
 }
 
 /* ---- names ---------------------------------------------------------------------------------------------------------- */

@@ -25,16 +25,37 @@ void publish_failure(const struct publish_result *result, char text[FORM_TEXT_BY
              broker_error_is_retryable(result->error) ? "; try again later" : "");
 }
 
-static void answer_routed(struct call *c, const struct publish_result *result)
+static void answer_routed(struct call *c, const struct completion *done)
 {
+    const struct publish_result *result = &done->u.publish.results[0];
     char body[96];
     int n = snprintf(body, sizeof(body), "{\"queues\":%llu%s}", (unsigned long long)result->first_seq,
                      result->duplicate ? ",\"duplicate\":true" : "");
-    bool lesser = c->u.publish.lesser, stored = result->first_seq > 0 && !result->duplicate;
+    bool lesser = c->u.publish.lesser || !done->u.publish.synced, stored = result->first_seq > 0 && !result->duplicate;
     call_respond(c, &(struct http_response){.status = stored ? lesser ? 202 : 201 : 200,
                                             .type = "application/json",
                                             .body = body,
                                             .body_len = (size_t)n});
+}
+
+/* These are on the hot path, where snprintf would be felt. */
+static char *put(char *to, const char *text)
+{
+    size_t len = strlen(text);
+    memcpy(to, text, len);
+    return to + len;
+}
+
+static char *put_digits(char *to, uint64_t value)
+{
+    char digits[20], *first = digits + sizeof(digits);
+    do {
+        *--first = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    size_t len = (size_t)(digits + sizeof(digits) - first);
+    memcpy(to, first, len);
+    return to + len;
 }
 
 static void publish_answer(struct call *c, const struct completion *done)
@@ -47,24 +68,25 @@ static void publish_answer(struct call *c, const struct completion *done)
         return;
     }
     if (result->routed) {
-        answer_routed(c, result);
+        answer_routed(c, done);
         return;
     }
-    unsigned long long seq = result->first_seq;
     struct http_field field = {{"Location", 8}, {location, 0}};
-    field.value.len = (size_t)snprintf(location, sizeof(location), "/v1/queues/%s/messages/%llu", queue_name(c), seq);
-    struct http_response response = {.status = result->duplicate     ? 200
-                                               : c->u.publish.lesser ? 202
-                                                                     : 201,
-                                     .type = "application/json",
-                                     .body = body,
-                                     .fields = &field,
-                                     .field_count = seq ? 1 : 0};
-    if (result->duplicate && !seq)
-        response.body_len = (size_t)snprintf(body, sizeof(body), "{\"duplicate\":true}");
-    else
-        response.body_len = (size_t)snprintf(body, sizeof(body), "{\"seq\":%llu%s}", seq,
-                                             result->duplicate ? ",\"duplicate\":true" : "");
+    char *end = put(put(put(location, "/v1/queues/"), queue_name(c)), "/messages/");
+    field.value.len = (size_t)(put_digits(end, result->first_seq) - location);
+    bool known = result->first_seq > 0; /* a duplicate's may be forgotten */
+    end = put(known ? put_digits(put(body, "{\"seq\":"), result->first_seq) : put(body, "{"),
+              result->duplicate ? known ? ",\"duplicate\":true}" : "\"duplicate\":true}" : "}");
+    struct http_response response = {
+        .status = result->duplicate                                ? 200
+                  : c->u.publish.lesser || !done->u.publish.synced ? 202
+                                                                   : 201,
+        .type = "application/json",
+        .body = body,
+        .body_len = (size_t)(end - body),
+        .fields = &field,
+        .field_count = known ? 1 : 0,
+    };
     call_respond(c, &response);
 }
 
@@ -76,7 +98,7 @@ static const struct call_kind PUBLISH = {.answer = publish_answer, .release = pu
 static bool keep_name(struct call *c, struct http_text queue)
 {
     char *to = c->u.publish.name;
-    if (queue.len > NAME_MAX_BYTES)
+    if (queue.len == 0 || queue.len > NAME_MAX_BYTES)
         return true;
     if (queue.len >= sizeof(c->u.publish.name) && !(to = c->u.publish.longer = malloc(queue.len + 1)))
         return false;

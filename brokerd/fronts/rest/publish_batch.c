@@ -107,7 +107,7 @@ static bool put_results(struct rest *r, const struct batch *b, const struct comp
         good = put_item(&a, b, i);
     good = good && put_number(a.out, "],\"stored\":", a.stored, "") &&
            put_number(a.out, ",\"duplicates\":", a.duplicates, "") && put_number(a.out, ",\"failed\":", a.failed, "}");
-    *status = a.failed > 0 || a.stored == 0 ? 200 : b->lesser ? 202 : 201;
+    *status = a.failed > 0 || a.stored == 0 ? 200 : b->lesser || !done->u.publish.synced ? 202 : 201;
     return good;
 }
 
@@ -254,10 +254,11 @@ static bool read_packed(struct adding *a, const struct http_request *q)
     for (uint32_t i = 0; i < count; i++) {
         const uint8_t *next = p < end ? wire_skip(p, end) : NULL;
         if (!next)
-            return refuse_all(a, BROKER_INVALID_ARGUMENT,
-                              "the body has %u messages by its head, and number %u is malformed, cut off or nested "
-                              "deeper than 8",
-                              count, i + 1);
+            return refuse_all(
+                a, BROKER_INVALID_ARGUMENT,
+                "the msgpack array has %u messages by its head, and number %u is malformed, cut off or nested "
+                "deeper than 8",
+                count, i + 1);
         if (!add_packed(a, p, (size_t)(next - p)))
             return false;
         p = next;

@@ -215,6 +215,7 @@ static void start(struct rest *r, struct http_exchange *x, const struct http_req
     if (!c)
         return;
     c->u.read.form = (uint8_t)form;
+    c->waits = command->u.read.wait_ms > 0;
     c->u.read.seq = seq;
     if (!tags_keep(c, q) ||
         (form_is_event(form) && !(c->u.read.queue = strndup(q->params[0].bytes, q->params[0].len)))) {

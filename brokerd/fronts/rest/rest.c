@@ -8,6 +8,7 @@
 enum {
     CALLS_KEPT = 1024,            /* free ones */
     SCRATCH_KEPT_BYTES = 1 << 20, /* of a scratch buffer, from one request to the next */
+    GOAWAY_RETRY_MS = 1000,
 };
 
 static void run_later(void *rest, struct now now);
@@ -30,6 +31,7 @@ struct rest *rest_new(const struct rest_options *options, struct http *http, str
     r->clients = clients;
     r->host = host ? *host : (struct rest_host){0};
     msgpack_sbuffer_init(&r->map);
+    TAILQ_INIT(&r->calls);
     TAILQ_INIT(&r->free_calls);
     TAILQ_INIT(&r->later);
     net_timer_init(&r->later_timer, run_later, r);
@@ -163,6 +165,7 @@ struct call *call_begin(struct rest *r, const struct call_kind *kind, struct htt
     }
     *c = (struct call){.rest = r, .x = x, .kind = kind};
     r->call_count++;
+    TAILQ_INSERT_TAIL(&r->calls, c, all);
     if (!client_open(r->clients, &c->client, &CALL_OPS, NULL)) {
         call_end(c);
         http_refuse(x, BROKER_NO_MEMORY, "no room for another client; try again", 1000);
@@ -187,6 +190,7 @@ static void call_drop(struct call *c, struct now now)
         TAILQ_REMOVE(&r->later, c, link);
     if (c->kind->release)
         c->kind->release(c);
+    TAILQ_REMOVE(&r->calls, c, all);
     r->call_count--;
     if (r->free_count >= CALLS_KEPT) {
         free(c);
@@ -228,9 +232,9 @@ void call_respond(struct call *c, const struct http_response *response)
     bool told_later = c->kind->sent != NULL;
     struct http_exchange *x = c->x;
     c->x = NULL;
+    http_respond(x, response);
     if (!told_later)
         call_end(c);
-    http_respond(x, response);
 }
 
 void call_respond_json(struct call *c, int status, const struct buf *body)
@@ -244,9 +248,9 @@ void call_refuse(struct call *c, broker_error error, const char *text, uint32_t 
     bool told_later = c->kind->sent != NULL;
     struct http_exchange *x = c->x;
     c->x = NULL;
+    http_refuse(x, error, text, retry_ms);
     if (!told_later)
         call_end(c);
-    http_refuse(x, error, text, retry_ms);
 }
 
 void call_refuse_as(struct call *c, int status, const char *slug, const char *text)
@@ -254,12 +258,30 @@ void call_refuse_as(struct call *c, int status, const char *slug, const char *te
     bool told_later = c->kind->sent != NULL;
     struct http_exchange *x = c->x;
     c->x = NULL;
+    http_refuse_as(x, status, slug, text);
     if (!told_later)
         call_end(c);
-    http_refuse_as(x, status, slug, text);
 }
 
 void rest_refuse_completion(struct call *c, const struct completion *done)
 {
     call_refuse(c, done->error, done->text ? done->text : broker_strerror(done->error), done->retry_ms);
+}
+
+static void give_up(struct call *c)
+{
+    if (!c->x)
+        return;                                                    /* it has been answered in the meantime */
+    client_close(c->rest->clients, &c->client, rest_now(c->rest)); /* before it gets what it would not be sent */
+    call_refuse(c, BROKER_SHUTTING_DOWN, "the broker is shutting down; ask again later", GOAWAY_RETRY_MS);
+}
+
+void rest_goaway(struct rest *r)
+{
+    struct call *c;
+    TAILQ_FOREACH(c, &r->calls, all)
+    {
+        if (c->waits && c->x)
+            call_later(c, give_up);
+    }
 }

@@ -30,5 +30,7 @@ struct rest;
 struct rest *rest_new(const struct rest_options *options, struct http *http, struct clients *clients,
                       const struct rest_host *host); /* NULL: no memory */
 void rest_free(struct rest *r);                      /* after net_free */
+/* The broker is about to stop: what waits for messages is refused with SHUTTING_DOWN, soon, and not waited for. */
+void rest_goaway(struct rest *r);
 
 #endif

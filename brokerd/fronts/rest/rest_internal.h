@@ -34,9 +34,11 @@ struct call {
     struct rest *rest;
     struct http_exchange *x; /* NULL: gone, or answered */
     const struct call_kind *kind;
-    TAILQ_ENTRY(call) link; /* of rest.later, or (next only) of the free ones */
+    TAILQ_ENTRY(call) all;  /* of rest.calls */
+    TAILQ_ENTRY(call) link; /* of rest.later, or of the free ones */
     void (*later)(struct call *c);
-    union { /* by kind */
+    bool waits; /* for something to happen: not to be waited for when the broker stops */
+    union {     /* by kind */
         struct {
             char name[64]; /* the queue's, for Location; a longer one is in `longer` (owned) */
             char *longer;
@@ -72,7 +74,7 @@ struct rest {
     struct clients *clients;
     struct rest_host host;
     struct client house; /* commands whose answer nobody waits for */
-    struct call_list free_calls, later;
+    struct call_list calls, free_calls, later;
     struct net_timer later_timer;
     uint32_t free_count, call_count;
     /* For the length of one handler's or answer's call: */

@@ -218,14 +218,6 @@ static void answer_lease(struct conn *c, uint8_t type, const struct completion *
     write_batch(c, &head, &done->u.lease, 0, done->u.lease.count);
 }
 
-static void answer_purge(struct conn *c, uint8_t type, const struct completion *done)
-{
-    msgpack_packer *pk = body_begin(c->front);
-    msgpack_pack_map(pk, 1);
-    pack_key_u64(pk, "purged", done->u.purge.purged);
-    body_send(c, type, done->token.correlation, done->token.stream);
-}
-
 /* ---- the table ------------------------------------------------------------------------------------------------------ */
 
 static const struct {
@@ -244,9 +236,9 @@ static const struct {
     [COMMAND_QUEUE_DELETE] = {FRAME_QUEUE_DELETE, answer_empty},
     [COMMAND_QUEUE_PAUSE] = {FRAME_QUEUE_PAUSE, answer_empty},
     [COMMAND_QUEUE_RESUME] = {FRAME_QUEUE_RESUME, answer_empty},
-    [COMMAND_QUEUE_PURGE] = {FRAME_QUEUE_PURGE, answer_purge},
-    [COMMAND_QUEUE_LIST] = {FRAME_QUEUE_LIST, answer_list},
-    [COMMAND_QUEUE_DESCRIBE] = {FRAME_QUEUE_DESCRIBE, answer_describe},
+    [COMMAND_QUEUE_PURGE] = {FRAME_QUEUE_PURGE, answer_map},
+    [COMMAND_QUEUE_LIST] = {FRAME_QUEUE_LIST, answer_map},
+    [COMMAND_QUEUE_DESCRIBE] = {FRAME_QUEUE_DESCRIBE, answer_map},
     [COMMAND_GROUP_CREATE] = {FRAME_GROUP_CREATE, answer_empty},
     [COMMAND_GROUP_DELETE] = {FRAME_GROUP_DELETE, answer_empty},
     [COMMAND_GROUP_SEEK] = {FRAME_GROUP_SEEK, answer_empty},
@@ -254,7 +246,7 @@ static const struct {
     [COMMAND_BIND] = {FRAME_BIND, answer_empty},
     [COMMAND_UNBIND] = {FRAME_UNBIND, answer_empty},
     [COMMAND_TRANSACT] = {FRAME_TRANSACT, answer_transact},
-    [COMMAND_SCAN] = {FRAME_SCAN, answer_scan},
+    [COMMAND_SCAN] = {FRAME_SCAN, answer_map},
     [COMMAND_RESCHEDULE] = {FRAME_RESCHEDULE, answer_empty},
 };
 

@@ -1,4 +1,4 @@
-/* Requests whose body is a map: greeting, statistics, consuming. Keys are those of docs/PROTOCOL.md. */
+/* Requests whose body is a map: greeting, ping and statistics here, all that the broker does through the room control. */
 #include <string.h>
 
 #include "front_internal.h"
@@ -8,7 +8,6 @@ enum {
     CLIENT_VERSION_MAX = 63,
     HEARTBEAT_MS_MIN = 100,
     HEARTBEAT_MS_MAX = 3600000,
-    PRIORITY_MAX = 9
 };
 
 /* ---- greeting, ping, statistics ------------------------------------------------------------------------------------- */
@@ -102,86 +101,53 @@ void control_stats(struct conn *c, const struct frame_head *head, uint8_t *body)
         uint64_t epoch = 0;
         f->host.stats(f->host.arg, &s, &epoch);
         s.connections = f->count;
-        const struct {
-            const char *key;
-            uint64_t value;
-        } numbers[] = {
-            {"uptime_ms", s.uptime_ms},
-            {"cpu_us", s.cpu_us},
-            {"rss_bytes", s.rss_bytes},
-            {"connections", s.connections},
-            {"queues", s.queues},
-            {"subscriptions", s.subscriptions},
-            {"published", s.published},
-            {"delivered", s.delivered},
-            {"acked", s.acked},
-            {"syncs", s.syncs},
-            {"log_index", s.log_index},
-            {"bytes_written", s.bytes_written},
-            {"disk_bytes", s.disk_bytes},
-            {"segments", s.segments},
-            {"scheduled", s.scheduled},
-            {"redelivered", s.redelivered},
-            {"dead_lettered", s.dead_lettered},
-            {"expired", s.expired},
-            {"dropped", s.dropped},
-            {"duplicates", s.duplicates},
-        };
-        size_t n = sizeof(numbers) / sizeof(numbers[0]);
-        msgpack_packer *pk = body_begin(f);
-        msgpack_pack_map(pk, n + 1);
-        for (size_t i = 0; i < n; i++)
-            pack_key_u64(pk, numbers[i].key, numbers[i].value);
-        pack_key_str(pk, "version", BROKER_VERSION_STRING, strlen(BROKER_VERSION_STRING));
+        control_pack_stats(body_begin(f), &s);
         body_send(c, FRAME_STATS | FRAME_RESPONSE, head->correlation, head->stream);
     }
     wire_map_close(&m);
 }
 
-/* ---- consuming ------------------------------------------------------------------------------------------------------ */
+/* ---- what the broker does ------------------------------------------------------------------------------------------------ */
 
-void control_subscribe(struct conn *c, const struct frame_head *head, uint8_t *body)
+/* Which request a frame is; the frames that are none of control's are not led here. */
+static enum control_kind kind_of(uint8_t frame)
 {
-    struct command command = {.type = COMMAND_SUBSCRIBE};
-    uint32_t priority = 0;
-    struct wire_map m;
-    if (open_map(c, head, body, &m)) {
-        if (!require(&m, "queue") || !get_name(&m, "queue", &command.queue) || !get_name(&m, "group", &command.group) ||
-            !get_u32_key(&m, "lease_ms", 0, UINT32_MAX, &command.u.subscribe.lease_ms) ||
-            !wire_map_bool(&m, "on_send", &command.u.subscribe.settle_on_send) ||
-            !get_u32_key(&m, "priority", 0, PRIORITY_MAX, &priority) ||
-            !get_u32_key(&m, "max_unsettled", 0, UINT32_MAX, &command.u.subscribe.max_unsettled)) {
-            refuse_key(c, head, &m);
-        } else {
-            command.u.subscribe.priority = (uint8_t)priority;
-            submit(c, head, &command);
-        }
-    }
-    wire_map_close(&m);
+    static const uint8_t kinds[] = {
+        [FRAME_QUEUE_CREATE] = CONTROL_QUEUE_CREATE,
+        [FRAME_QUEUE_ALTER] = CONTROL_QUEUE_ALTER,
+        [FRAME_QUEUE_DELETE] = CONTROL_QUEUE_DELETE,
+        [FRAME_QUEUE_PAUSE] = CONTROL_QUEUE_PAUSE,
+        [FRAME_QUEUE_RESUME] = CONTROL_QUEUE_RESUME,
+        [FRAME_QUEUE_PURGE] = CONTROL_QUEUE_PURGE,
+        [FRAME_QUEUE_LIST] = CONTROL_QUEUE_LIST,
+        [FRAME_QUEUE_DESCRIBE] = CONTROL_QUEUE_DESCRIBE,
+        [FRAME_GROUP_CREATE] = CONTROL_GROUP_CREATE,
+        [FRAME_GROUP_DELETE] = CONTROL_GROUP_DELETE,
+        [FRAME_GROUP_SEEK] = CONTROL_GROUP_SEEK,
+        [FRAME_GROUP_ALTER] = CONTROL_GROUP_ALTER,
+        [FRAME_BIND] = CONTROL_BIND,
+        [FRAME_UNBIND] = CONTROL_UNBIND,
+        [FRAME_SCAN] = CONTROL_SCAN,
+        [FRAME_RESCHEDULE] = CONTROL_RESCHEDULE,
+        [FRAME_SUBSCRIBE] = CONTROL_SUBSCRIBE,
+        [FRAME_UNSUBSCRIBE] = CONTROL_UNSUBSCRIBE,
+        [FRAME_LEASE] = CONTROL_LEASE,
+        [FRAME_PEEK] = CONTROL_PEEK,
+    };
+    return (enum control_kind)kinds[frame];
 }
 
-void control_unsubscribe(struct conn *c, const struct frame_head *head, uint8_t *body)
+void control_request(struct conn *c, const struct frame_head *head, uint8_t *body)
 {
-    struct command command = {.type = COMMAND_UNSUBSCRIBE};
-    struct wire_map m;
-    if (open_map(c, head, body, &m))
-        submit(c, head, &command);
-    wire_map_close(&m);
-}
-
-void control_lease(struct conn *c, const struct frame_head *head, uint8_t *body)
-{
-    struct command command = {.type = COMMAND_LEASE, .u.lease.max_messages = 1};
-    struct wire_map m;
-    if (open_map(c, head, body, &m)) {
-        if (!require(&m, "queue") || !get_name(&m, "queue", &command.queue) || !get_name(&m, "group", &command.group) ||
-            !get_u32_key(&m, "max", 0, UINT32_MAX, &command.u.lease.max_messages) ||
-            !get_u32_key(&m, "max_bytes", 0, UINT32_MAX, &command.u.lease.max_bytes) ||
-            !get_u32_key(&m, "lease_ms", 0, UINT32_MAX, &command.u.lease.lease_ms) ||
-            !get_u32_key(&m, "wait_ms", 0, UINT32_MAX, &command.u.lease.wait_ms))
-            refuse_key(c, head, &m);
-        else
-            submit(c, head, &command);
+    struct control_request r;
+    char text[CONTROL_TEXT_BYTES];
+    broker_error error = control_parse(&r, kind_of(head->type), body, head->length, text);
+    if (error) {
+        refuse_request(c, head, error, "%s: %s", frame_type_name(head->type), text);
+    } else {
+        r.command.token.correlation = head->correlation;
+        r.command.token.stream = head->stream;
+        conn_submit(c, &r.command);
     }
-    wire_map_close(&m);
+    control_release(&r);
 }

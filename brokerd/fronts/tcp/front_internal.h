@@ -4,6 +4,7 @@
 
 #include <sys/queue.h>
 
+#include "control.h"
 #include "front_tcp.h"
 #include "wire.h"
 
@@ -81,17 +82,7 @@ void answer_transact(struct conn *c, uint8_t type, const struct completion *done
 void control_hello(struct conn *c, const struct frame_head *head, uint8_t *body);
 void control_ping(struct conn *c, const struct frame_head *head, uint8_t *body);
 void control_stats(struct conn *c, const struct frame_head *head, uint8_t *body);
-void control_subscribe(struct conn *c, const struct frame_head *head, uint8_t *body);
-void control_unsubscribe(struct conn *c, const struct frame_head *head, uint8_t *body);
-void control_lease(struct conn *c, const struct frame_head *head, uint8_t *body);
-
-/* queues.c: the same, of queues, groups, and what lies in them */
-void control_queue(struct conn *c, const struct frame_head *head, uint8_t *body);
-void control_list(struct conn *c, const struct frame_head *head, uint8_t *body);
-void control_group(struct conn *c, const struct frame_head *head, uint8_t *body);
-void control_bind(struct conn *c, const struct frame_head *head, uint8_t *body);
-void control_scan(struct conn *c, const struct frame_head *head, uint8_t *body);
-void control_reschedule(struct conn *c, const struct frame_head *head, uint8_t *body);
+void control_request(struct conn *c, const struct frame_head *head, uint8_t *body); /* what the broker does */
 
 /* backup.c */
 void control_backup_begin(struct conn *c, const struct frame_head *head, uint8_t *body);
@@ -99,24 +90,12 @@ void control_backup_read(struct conn *c, const struct frame_head *head, uint8_t 
 void control_backup_end(struct conn *c, const struct frame_head *head, uint8_t *body);
 void backup_forget(struct conn *c); /* the connection is over */
 
-/* maps.c: what requests with a map share. The getters leave an absent key's value alone; false: m->error says why. */
-bool get_name(struct wire_map *m, const char *key, struct name *out);
+/* maps.c: what requests with a map share. get_u32_key leaves an absent key's value alone; false: m->error says why. */
 bool get_u32_key(struct wire_map *m, const char *key, uint64_t min, uint64_t max, uint32_t *out);
-/* One of `words`, which NULL ends; *out becomes first + index. */
-bool get_word(struct wire_map *m, const char *key, const char *const *words, int first, int *out);
 bool require(struct wire_map *m, const char *key);
 /* Open the body, or refuse the request. The map is closed by the caller in either case. */
 bool open_map(struct conn *c, const struct frame_head *head, const uint8_t *body, struct wire_map *m);
 void refuse_key(struct conn *c, const struct frame_head *head, const struct wire_map *m);
-void submit(struct conn *c, const struct frame_head *head, struct command *command);
-
-/* settings.c: settings and filters as keys of a map, both ways. What is read lives as long as the map. */
-bool map_queue_settings_get(struct wire_map *m, broker_queue_settings *s);
-bool map_group_settings_get(struct wire_map *m, broker_group_settings *s);
-bool map_filter_get(struct wire_map *m, broker_filter *f);
-extern const uint32_t queue_settings_keys, group_settings_keys; /* how many a pack writes */
-void queue_settings_pack(msgpack_packer *pk, const broker_queue_settings *s);
-void group_settings_pack(msgpack_packer *pk, const broker_group_settings *s);
 
 /* answers.c */
 int body_write(void *front, const char *bytes, size_t n); /* the packer's way into the body */
@@ -134,9 +113,7 @@ void send_one_way(struct conn *c, uint8_t type);
 bool write_records(struct conn *c, const struct stored_message *m, uint32_t count);
 extern const struct client_ops conn_client_ops; /* completions, deliveries, ends */
 
-/* describe.c: bodies of answers that tell of queues, groups, and what lies in them */
-void answer_list(struct conn *c, uint8_t type, const struct completion *done);
-void answer_describe(struct conn *c, uint8_t type, const struct completion *done);
-void answer_scan(struct conn *c, uint8_t type, const struct completion *done);
+/* describe.c: an answer that control packs, or messages peeked at */
+void answer_map(struct conn *c, uint8_t type, const struct completion *done);
 
 #endif

@@ -16,6 +16,8 @@ struct websocket_options {
     uint32_t ping_ms;           /* a ping after this long without hearing anything; closed after another of it */
     uint32_t close_ms;          /* for the closing handshake */
     uint64_t output_bytes;      /* unsent, above which nothing more is handed to it */
+    uint64_t partial_bytes;     /* of incomplete messages, all connections together; 0: four messages, or 16 MiB */
+    uint32_t max_subscriptions; /* of one connection, by position (those of groups the door counts); 0: 1000 */
     bool deflate;               /* permessage-deflate for clients that offer it (without context takeover) */
 };
 

@@ -379,6 +379,10 @@ typedef struct broker_queue_info {
     uint64_t scheduled; /* wait for their time, now */
     uint32_t bindings;
     uint64_t published, expired, dead_lettered, dropped, duplicates; /* since the broker's start */
+    uint64_t delivered, acked, redelivered;                          /* the same, all groups added up */
+    uint64_t ready, leased;                                          /* now, all groups added up */
+    uint64_t oldest_ms; /* Unix time at which the oldest message still there was accepted; 0: there is none */
+    uint64_t dead;      /* messages that lie in its dead-letter queue now */
 } broker_queue_info;
 
 /* Which messages: all given conditions must hold. All zero: every message. */

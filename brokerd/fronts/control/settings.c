@@ -1,37 +1,27 @@
 /* Settings and filters as keys of a map: read from requests, written into answers, by the same table. */
-#include <string.h>
+#include <stdio.h>
 
-#include "front_internal.h"
+#include "control_internal.h"
 
 enum { FILTER_HEADERS_MAX = 32, KEY_MAX_BYTES = 65535, HEADER_MAX_BYTES = 65535 };
-
-enum setting_kind { SETTING_U32, SETTING_U64, SETTING_BOOL, SETTING_WORD, SETTING_NAME };
-
-/* One key, and the field of broker_queue_settings behind it. */
-struct setting {
-    const char *key;
-    enum setting_kind kind;
-    uint32_t bit; /* BROKER_SET_… */
-    size_t offset;
-    const char *const *words; /* SETTING_WORD: NULL ends them; their values begin at `first` */
-    int first;
-};
 
 static const char *const retention_words[] = {"work", "log", NULL};
 static const char *const sync_words[] = {"always", "interval", "none", NULL};
 static const char *const backoff_words[] = {"none", "fixed", "exponential", NULL};
 static const char *const overflow_words[] = {"reject", "drop_oldest", NULL};
 
-#define SETTING(bit, kind, name)                                                                                       \
+#define SETTING(set_bit, type, field)                                                                                  \
     {                                                                                                                  \
-#name, SETTING_##kind, BROKER_SET_##bit, offsetof(broker_queue_settings, name), NULL, 0                        \
+        .name = #field, .kind = KEY_##type, .bit = BROKER_SET_##set_bit,                                               \
+        .offset = offsetof(broker_queue_settings, field)                                                               \
     }
-#define WORDS(bit, name, first)                                                                                        \
+#define WORDS(set_bit, field, first_value)                                                                             \
     {                                                                                                                  \
-#name, SETTING_WORD, BROKER_SET_##bit, offsetof(broker_queue_settings, name), name##_words, first              \
+        .name = #field, .kind = KEY_WORD, .bit = BROKER_SET_##set_bit,                                                 \
+        .offset = offsetof(broker_queue_settings, field), .words = field##_words, .first = first_value                 \
     }
 
-static const struct setting SETTINGS[] = {
+static const struct key QUEUE_SETTINGS[] = {
     WORDS(RETENTION, retention, BROKER_RETENTION_WORK),
     WORDS(SYNC, sync, BROKER_SYNC_ALWAYS),
     SETTING(LEASE_MS, U32, lease_ms),
@@ -44,7 +34,7 @@ static const struct setting SETTINGS[] = {
     SETTING(BACKOFF, U32, backoff_ms),
     SETTING(BACKOFF, U32, backoff_max_ms),
     SETTING(BACKOFF, U32, backoff_jitter_percent),
-    SETTING(DEAD_LETTER, NAME, dead_letter),
+    SETTING(DEAD_LETTER, TEXT, dead_letter),
     SETTING(TTL_MS, U64, ttl_ms),
     SETTING(DEAD_LETTER_EXPIRED, BOOL, dead_letter_expired),
     SETTING(UNUSED_MS, U64, unused_ms),
@@ -57,25 +47,32 @@ static const struct setting SETTINGS[] = {
     SETTING(FAIR_KEYS, BOOL, fair_keys),
     SETTING(COMPACT, BOOL, compact),
 };
-const uint32_t queue_settings_keys = sizeof(SETTINGS) / sizeof(SETTINGS[0]);
-const uint32_t group_settings_keys = 2;
+const struct keys map_queue_settings_keys = {QUEUE_SETTINGS, sizeof(QUEUE_SETTINGS) / sizeof(QUEUE_SETTINGS[0])};
 
-/* ---- queues --------------------------------------------------------------------------------------------------------- */
+static const struct key GROUP_SETTINGS[] = {
+    {.name = "filter",
+     .kind = KEY_FILTER,
+     .bit = BROKER_GROUP_SET_FILTER,
+     .offset = offsetof(broker_group_settings, filter)},
+    {.name = "single_active",
+     .kind = KEY_BOOL,
+     .bit = BROKER_GROUP_SET_SINGLE_ACTIVE,
+     .offset = offsetof(broker_group_settings, single_active)},
+};
+const struct keys map_group_settings_keys = {GROUP_SETTINGS, sizeof(GROUP_SETTINGS) / sizeof(GROUP_SETTINGS[0])};
 
-/* Enums are as wide as an int: their fields are read and written as one. */
-_Static_assert(sizeof(broker_retention) == sizeof(int), "an enum is an int");
+/* ---- queues and groups -------------------------------------------------------------------------------------------------- */
 
-static bool setting_get(struct wire_map *m, const struct setting *k, broker_queue_settings *s)
+/* *set: the bits of those that are there. */
+static bool settings_get(struct wire_map *m, const struct keys *keys, void *settings, uint32_t *set)
 {
-    void *to = (char *)s + k->offset;
-    switch (k->kind) {
-    case SETTING_U32: return get_u32_key(m, k->key, 0, UINT32_MAX, to);
-    case SETTING_U64: return wire_map_u64(m, k->key, 0, UINT64_MAX, to);
-    case SETTING_BOOL: return wire_map_bool(m, k->key, to);
-    case SETTING_WORD: return get_word(m, k->key, k->words, k->first, to);
-    case SETTING_NAME: return wire_map_text(m, k->key, NAME_MAX_BYTES, to);
+    for (size_t i = 0; i < keys->count; i++) {
+        if (!map_key_get(m, &keys->at[i], settings))
+            return false;
+        if (wire_map_has(m, keys->at[i].name))
+            *set |= keys->at[i].bit;
     }
-    return false;
+    return true;
 }
 
 /* The four of a backoff are set together: half of one would reset the other half unasked. */
@@ -95,13 +92,13 @@ static bool backoff_is_whole(struct wire_map *m)
 bool map_queue_settings_get(struct wire_map *m, broker_queue_settings *s)
 {
     *s = BROKER_OPTIONS_INIT(broker_queue_settings);
-    for (uint32_t i = 0; i < queue_settings_keys; i++) {
-        if (!setting_get(m, &SETTINGS[i], s))
-            return false;
-        if (wire_map_has(m, SETTINGS[i].key))
-            s->set |= SETTINGS[i].bit;
-    }
-    return backoff_is_whole(m);
+    return settings_get(m, &map_queue_settings_keys, s, &s->set) && backoff_is_whole(m);
+}
+
+bool map_group_settings_get(struct wire_map *m, broker_group_settings *s)
+{
+    *s = BROKER_OPTIONS_INIT(broker_group_settings);
+    return settings_get(m, &map_group_settings_keys, s, &s->set);
 }
 
 static void pack_text(msgpack_packer *pk, const char *key, const char *text)
@@ -109,31 +106,61 @@ static void pack_text(msgpack_packer *pk, const char *key, const char *text)
     pack_key_str(pk, key, text, strlen(text));
 }
 
-static void pack_word(msgpack_packer *pk, const struct setting *k, int value)
+static void pack_word(msgpack_packer *pk, const struct key *k, int value)
 {
     int i = 0;
     while (k->words[i] && i < value - k->first)
         i++;
-    pack_text(pk, k->key, k->words[i] ? k->words[i] : "");
+    pack_text(pk, k->name, k->words[i] ? k->words[i] : "");
 }
 
-void queue_settings_pack(msgpack_packer *pk, const broker_queue_settings *s)
+static void filter_pack(msgpack_packer *pk, const char *key, const broker_filter *f)
 {
-    for (uint32_t i = 0; i < queue_settings_keys; i++) {
-        const struct setting *k = &SETTINGS[i];
-        const void *from = (const char *)s + k->offset;
-        const char *name;
+    pack_str(pk, key, strlen(key));
+    msgpack_pack_map(pk, (size_t)(f->topic != NULL) + (f->key != NULL) + (f->header_count > 0));
+    if (f->topic)
+        pack_text(pk, "topic", f->topic);
+    if (f->key)
+        pack_text(pk, "key", f->key);
+    if (f->header_count == 0)
+        return;
+    pack_str(pk, "headers", 7);
+    msgpack_pack_map(pk, f->header_count);
+    for (size_t i = 0; i < f->header_count; i++)
+        pack_text(pk, f->headers[i].name, f->headers[i].value);
+}
+
+static void settings_pack(msgpack_packer *pk, const struct keys *keys, const void *settings)
+{
+    for (size_t i = 0; i < keys->count; i++) {
+        const struct key *k = &keys->at[i];
+        const void *from = (const char *)settings + k->offset;
+        const char *text;
         switch (k->kind) {
-        case SETTING_U32: pack_key_u64(pk, k->key, *(const uint32_t *)from); break;
-        case SETTING_U64: pack_key_u64(pk, k->key, *(const uint64_t *)from); break;
-        case SETTING_BOOL: pack_key_bool(pk, k->key, *(const bool *)from); break;
-        case SETTING_WORD: pack_word(pk, k, *(const int *)from); break;
-        case SETTING_NAME:
-            name = *(const char *const *)from;
-            pack_text(pk, k->key, name ? name : "");
+        case KEY_U32: pack_key_u64(pk, k->name, *(const uint32_t *)from); break;
+        case KEY_U64: pack_key_u64(pk, k->name, *(const uint64_t *)from); break;
+        case KEY_BOOL: pack_key_bool(pk, k->name, *(const bool *)from); break;
+        case KEY_WORD: pack_word(pk, k, *(const int *)from); break;
+        case KEY_FILTER: filter_pack(pk, k->name, from); break;
+        case KEY_TEXT:
+            text = *(const char *const *)from;
+            pack_text(pk, k->name, text ? text : "");
             break;
+        case KEY_U8:
+        case KEY_EITHER:
+        case KEY_NAME: break; /* no setting is one */
         }
     }
+}
+
+void map_queue_settings_pack(msgpack_packer *pk, const broker_queue_settings *s)
+{
+    settings_pack(pk, &map_queue_settings_keys, s);
+}
+
+void map_group_settings_pack(msgpack_packer *pk, const broker_group_settings *s)
+{
+    settings_pack(pk, &map_group_settings_keys, s);
 }
 
 /* ---- filters -------------------------------------------------------------------------------------------------------- */
@@ -175,6 +202,13 @@ static bool headers_get(struct wire_map *m, broker_filter *f)
     return true;
 }
 
+static const struct key FILTER[] = {
+    {.name = "topic"},
+    {.name = "key"},
+    {.name = "headers"},
+};
+const struct keys map_filter_keys = {FILTER, sizeof(FILTER) / sizeof(FILTER[0])}; /* only known by name */
+
 static bool keys_are_text(const msgpack_object_map *map)
 {
     for (uint32_t i = 0; i < map->size; i++)
@@ -183,14 +217,14 @@ static bool keys_are_text(const msgpack_object_map *map)
     return true;
 }
 
-bool map_filter_get(struct wire_map *m, broker_filter *f)
+bool map_filter_get(struct wire_map *m, const char *key, broker_filter *f)
 {
-    const msgpack_object *o = wire_map_find(m, "filter");
+    const msgpack_object *o = wire_map_find(m, key);
     *f = (broker_filter){0};
     if (!o)
         return true;
     if (o->type != MSGPACK_OBJECT_MAP || !keys_are_text(&o->via.map)) {
-        snprintf(m->error, sizeof(m->error), "\"filter\" is not a map of \"topic\", \"key\" and \"headers\"");
+        snprintf(m->error, sizeof(m->error), "\"%s\" is not a map of \"topic\", \"key\" and \"headers\"", key);
         return false;
     }
     const msgpack_object_map *outer = m->map;
@@ -199,38 +233,4 @@ bool map_filter_get(struct wire_map *m, broker_filter *f)
                 wire_map_text(m, "key", KEY_MAX_BYTES, &f->key) && headers_get(m, f);
     m->map = outer;
     return good;
-}
-
-static void filter_pack(msgpack_packer *pk, const broker_filter *f)
-{
-    pack_str(pk, "filter", 6);
-    msgpack_pack_map(pk, (size_t)(f->topic != NULL) + (f->key != NULL) + (f->header_count > 0));
-    if (f->topic)
-        pack_text(pk, "topic", f->topic);
-    if (f->key)
-        pack_text(pk, "key", f->key);
-    if (f->header_count == 0)
-        return;
-    pack_str(pk, "headers", 7);
-    msgpack_pack_map(pk, f->header_count);
-    for (size_t i = 0; i < f->header_count; i++)
-        pack_text(pk, f->headers[i].name, f->headers[i].value);
-}
-
-/* ---- groups --------------------------------------------------------------------------------------------------------- */
-
-bool map_group_settings_get(struct wire_map *m, broker_group_settings *s)
-{
-    *s = BROKER_OPTIONS_INIT(broker_group_settings);
-    if (!map_filter_get(m, &s->filter) || !wire_map_bool(m, "single_active", &s->single_active))
-        return false;
-    s->set = (wire_map_has(m, "filter") ? BROKER_GROUP_SET_FILTER : 0) |
-             (wire_map_has(m, "single_active") ? BROKER_GROUP_SET_SINGLE_ACTIVE : 0);
-    return true;
-}
-
-void group_settings_pack(msgpack_packer *pk, const broker_group_settings *s)
-{
-    filter_pack(pk, &s->filter);
-    pack_key_bool(pk, "single_active", s->single_active);
 }
