@@ -4,6 +4,7 @@ import glob
 import os
 import re
 import shutil
+import signal
 import subprocess
 
 import harness
@@ -11,7 +12,21 @@ import pytest
 
 HERE = os.path.join(harness.ROOT, "tests", "web")
 BUILD = os.path.join(harness.ROOT, "build", "web")
-SECONDS = 55  # a file's tests; less than what conftest allows
+SECONDS = 240  # all tests of a file, each of which has its own deadlines
+
+
+@pytest.fixture(autouse=True)
+def deadline():
+    """Longer than conftest's: a browser's start alone takes seconds on a busy machine."""
+
+    def too_late(*_):
+        raise TimeoutError(f"the tests of a file took more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(SECONDS + 10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def chromium():

@@ -103,6 +103,15 @@ export async function openPage(t, hash = "#/", { base = url, ...options } = {}) 
     return page;
 }
 
+/* A window for a page that is not the broker's: what goes wrong in it is expected to. */
+export async function strangersPage(t, address) {
+    const context = await browser.newContext();
+    t.after(() => context.close());
+    const page = await context.newPage();
+    await page.goto(address);
+    return page;
+}
+
 export const live = (page) => page.locator("#live[data-state=live]").waitFor();
 export const row = (page, queue) => page.getByRole("row").filter({ has: page.getByRole("link", { name: queue, exact: true }) });
 export const cell = (page, queue, column) => row(page, queue).locator(`td[data-label="${column}"] .figure`);

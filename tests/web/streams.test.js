@@ -1,8 +1,9 @@
 /* Streams in a real browser: the live tail, EventSource with Last-Event-ID over a broken wire, WebSocket. */
 import assert from "node:assert/strict";
+import http from "node:http";
 import test from "node:test";
 
-import { call, counts, create, describe, openPage, publish, shows, until, wire } from "./page.js";
+import { call, counts, create, describe, openPage, publish, shows, strangersPage, until, url, wire } from "./page.js";
 
 test("the live tail shows what comes, and takes nothing", async (t) => {
     await create("tail");
@@ -114,17 +115,33 @@ test("WebSocket from the page's origin: publish, subscribe, ack", async (t) => {
     await until(async () => assert.equal((await describe("socket")).messages, 0));
 });
 
-test("a page of another origin gets nothing", async (t) => {
+test("a page of another origin can neither read nor do anything", async (t) => {
     await create("private");
-    const elsewhere = await wire(t); /* another port is another origin */
-    const page = await openPage(t);
-    const outcome = await page.evaluate(async (other) => {
-        try {
-            return (await fetch(`${other}/v1/queues/private`)).status;
-        } catch (e) {
-            return "refused";
-        }
-    }, elsewhere.url);
-    assert.equal(outcome, "refused");
-    await page.evaluate(() => (globalThis.violations = [])); /* the page's own policy has stopped it first, and said so */
+    await publish("private", "secret");
+    const server = http.createServer((request, response) => response.setHeader("Content-Type", "text/html").end("<!doctype html>"));
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve)); /* another port is another origin */
+    t.after(() => server.close().closeAllConnections());
+    const page = await strangersPage(t, `http://127.0.0.1:${server.address().port}/`);
+    const got = await page.evaluate(async (broker) => {
+        const outcome = (promise) => promise.then(() => "allowed", () => "refused");
+        return {
+            read: await outcome(fetch(`${broker}/v1/queues/private/messages`)),
+            post: await outcome(fetch(`${broker}/v1/queues/private/messages`, { method: "POST", body: "forged" })),
+            /* A simple request is sent without asking first; only the broker itself can refuse it. */
+            blind: await outcome(fetch(`${broker}/v1/queues/private/purge`, { method: "POST", mode: "no-cors" })),
+            socket: await new Promise((resolve) => {
+                const socket = new WebSocket(`${broker.replace("http", "ws")}/v1/ws`, ["brokerd.v1.json"]);
+                socket.onopen = () => resolve("allowed");
+                socket.onclose = () => resolve("refused");
+            }),
+            events: await new Promise((resolve) => {
+                const events = new EventSource(`${broker}/v1/queues/private/events?from=beginning`);
+                events.onmessage = () => resolve("allowed");
+                events.onerror = () => resolve("refused");
+            }),
+        };
+    }, url);
+    assert.deepEqual(got, { read: "refused", post: "refused", blind: "allowed", socket: "refused", events: "refused" });
+    const { messages, published } = await describe("private");
+    assert.deepEqual([messages, published], [1, 1], "something was done all the same");
 });
