@@ -242,6 +242,7 @@ static void collect(void *arg, struct metrics_now *now)
     out->disk_bytes = s.disk_bytes;
     out->segments = s.segments;
     now->epoch = e.epoch;
+    now->sync_us = s.sync_us;
 }
 
 static void on_report(void *arg, int signo)
