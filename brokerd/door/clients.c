@@ -71,16 +71,16 @@ static bool is_answered(enum command_type type)
     return type != COMMAND_CREDIT && type != COMMAND_HOLD && type != COMMAND_UNHOLD && type != COMMAND_CLOSE;
 }
 
-static bool can_wait(const struct command *c)
+/* A lease without a wait may wait for a read from disk. */
+static bool can_wait(enum command_type type)
 {
-    return c->type == COMMAND_SUBSCRIBE || c->type == COMMAND_SCAN ||
-           (c->type == COMMAND_LEASE && c->u.lease.wait_ms > 0) || c->type == COMMAND_READ;
+    return type == COMMAND_SUBSCRIBE || type == COMMAND_SCAN || type == COMMAND_LEASE || type == COMMAND_READ;
 }
 
 void client_submit(struct clients *t, struct client *c, struct now now, struct command *command)
 {
     command->token.conn = c->number;
-    c->lingers |= can_wait(command);
+    c->lingers |= can_wait(command->type);
     c->outstanding += is_answered(command->type);
     door_submit(t->door, &c->session, now, command);
 }

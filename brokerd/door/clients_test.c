@@ -119,12 +119,10 @@ static void test_close_is_told_when_it_matters(void **state)
     struct command lease = {.type = COMMAND_LEASE, .queue = {"jobs", 4}, .u.lease = {.max_messages = 1}};
     assert_true(client_open(table, &a, &OPS, NULL));
     purge(&a);
-    client_submit(table, &a, NOW, &lease);
     client_close(table, &a, NOW);
     client_close(table, &a, NOW); /* again: nothing */
     assert_int_equal(closes, 0);
     assert_true(client_open(table, &a, &OPS, NULL));
-    lease.u.lease.wait_ms = 10;
     client_submit(table, &a, NOW, &lease);
     uint64_t number = a.number;
     client_close(table, &a, NOW);

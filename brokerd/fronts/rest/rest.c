@@ -177,8 +177,6 @@ struct call *call_begin(struct rest *r, const struct call_kind *kind, struct htt
 
 void call_submit(struct call *c, struct command *command)
 {
-    /* Also a lease that does not wait is answered later if it must be read from disk: it ends with its client. */
-    c->client.lingers |= command->type == COMMAND_LEASE;
     client_submit(c->rest->clients, &c->client, rest_now(c->rest), command);
 }
 
