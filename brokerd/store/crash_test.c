@@ -346,7 +346,7 @@ static void start(struct history *h)
 
 static void random_histories(void **state)
 {
-    uint64_t seeds = getenv("STORE_SEEDS") ? strtoull(getenv("STORE_SEEDS"), NULL, 10) : 15;
+    uint64_t seeds = getenv("STORE_SEEDS") ? strtoull(getenv("STORE_SEEDS"), NULL, 10) : 8;
     uint64_t first = getenv("STORE_SEED") ? strtoull(getenv("STORE_SEED"), NULL, 10) : 1;
     for (uint64_t seed = first; seed < first + seeds; seed++) {
         struct history *h = history_new(seed);
@@ -370,7 +370,7 @@ static void each_call_fails(void **state)
 {
     static const int errors[] = {EIO, ENOSPC, EMFILE};
     for (int kind = 0; kind < 3; kind++) {
-        uint64_t step = getenv("STORE_SEEDS") ? 1 : 47;
+        uint64_t step = getenv("STORE_SEEDS") ? 1 : 97;
         for (uint64_t n = 1 + (uint64_t)kind;; n += step) {
             struct history *h = history_new(4711);
             h->r.disk->fail_at = n;
@@ -407,7 +407,7 @@ static void each_call_fails(void **state)
 /* Each allocation fails once in turn. Some calls are refused; nothing else changes. */
 static void each_allocation_fails(void **state)
 {
-    uint64_t step = getenv("STORE_SEEDS") ? 1 : 43;
+    uint64_t step = getenv("STORE_SEEDS") ? 1 : 89;
     for (uint64_t n = 1;; n += step) {
         struct history *h = history_new(815);
         test_alloc_calls = 0;

@@ -157,7 +157,7 @@ static void try_flip(struct test_disk *d, struct test_file *f, uint64_t at, uint
     f->bytes[at] = before;
 }
 
-/* Every bit with STORE_ALL; else one bit of every third byte, and less of what is zero all around. */
+/* Every bit with STORE_ALL; else one bit of every seventh byte, and less of what is zero all around. */
 static void each_flip_is_reported(void **state)
 {
     struct test_disk *d = small_store();
@@ -169,7 +169,7 @@ static void each_flip_is_reported(void **state)
             continue;
         for (uint64_t at = 0; at < f->size; at++) {
             bool dull = at >= 16 && !f->bytes[at] && !memcmp(f->bytes + at - 16, f->bytes + at - 15, 16);
-            if (!all && at >= SEGMENT_HEAD_BYTES && (at * 2654435761u >> 8) % (dull ? 183 : 3) != 0)
+            if (!all && at >= SEGMENT_HEAD_BYTES && (at * 2654435761u >> 8) % (dull ? 397 : 7) != 0)
                 continue;
             for (int bit = 0; bit < (all ? 8 : 1); bit++)
                 try_flip(d, f, at, n++, &repaired);
@@ -182,7 +182,7 @@ static void each_flip_is_reported(void **state)
 static void each_cut_is_reported(void **state)
 {
     struct test_disk *d = small_store();
-    uint64_t n = 0, step = getenv("STORE_ALL") ? 1 : 11;
+    uint64_t n = 0, step = getenv("STORE_ALL") ? 1 : 23;
     for (int i = 0; i < TEST_FILES_MAX; i++) {
         struct test_file *f = &d->files[i];
         uint64_t size = f->size;

@@ -65,7 +65,7 @@ class TidyTest(unittest.TestCase):
             ("brokerd/store/store.c", '#include "net.h"\n', "store may not include net"),
             ("brokerd/store/store.c", '#include "engine_internal.h"\n', "private to engine"),
             ("tests/sim/sim.c", '#include "engine_internal.h"\n', "private to engine"),
-            ("brokerd/fronts/tcp/front_tcp.c", '#include "store.h"\n', "fronts may not include store"),
+            ("brokerd/fronts/tcp/front_tcp.c", '#include "store.h"\n', "tcp may not include store"),
             ("brokerd/store/store.c", '#include "../engine/engine.h"\n', "no ../"),
             ("cli/main.c", '#include "wire.h"\n', "cli may not include wire"),
             ("brokerd/store/store.c", "#include <ev.h>\n", "belongs to net"),
