@@ -53,6 +53,9 @@ class Broker:
         self.data = os.path.join(self.directory, "data")
         self.socket = os.path.join(self.directory, "socket")
         self.log_path = os.path.join(self.directory, "log")
+        if not settings.keys() & {"store__segment", "limits__max_message", "limits__max_frame"}:
+            # The least that the default message fits: a start fills a segment with zeros, and there are a thousand starts.
+            settings["store__segment"] = "16MiB"
         self.settings, self.env, self.arguments = settings, env or {}, list(arguments)
         self.http_port_file = os.path.join(self.directory, "http-port")
         self.process, self.port, self.http_port = None, None, None
