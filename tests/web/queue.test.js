@@ -41,7 +41,7 @@ test("what is published in the page is seen in it", async (t) => {
     await shows(facts.first(), /Kunde 7 é.*Priority4/);
     await shows(facts.nth(1), /content-typeapplication\/json.*tenantacme: grün|tenantacme: grün.*content-type/);
     const body = item(page, 1).locator("pre.body");
-    await shows(body, /^\{\n  "n": 1,\n  "html": "<b>bold<\/b> & <img src=x>"/);
+    await shows(body, /^\{\n  "n": 1,\n  "html": "<b>bold<\/b> & <img src=x>",\n  "big": 9007199254740993\n\}$/);
     await item(page, 1).getByRole("button", { name: "Text" }).click();
     await shows(body, json);
     await item(page, 1).getByRole("button", { name: "Hex" }).click();

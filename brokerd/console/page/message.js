@@ -23,13 +23,27 @@ function hex(all) {
     return lines.join("\n");
 }
 
+/* JSON text laid out anew, token by token: every number keeps the digits that were sent. null: no object or array. */
 function pretty(text) {
     try {
         const value = JSON.parse(text);
-        return typeof value === "object" && value !== null ? JSON.stringify(value, null, 2) : null;
+        if (typeof value !== "object" || value === null) return null;
     } catch (e) {
         return null;
     }
+    let out = "", depth = 0, last = "";
+    const line = () => "\n" + "  ".repeat(depth);
+    for (const [token] of text.matchAll(/"(?:\\.|[^"\\])*"|[{}[\],:]|[^\s{}[\],:"]+/g)) {
+        const closes = token === "}" || token === "]";
+        if (closes) depth--;
+        if (last === "{" || last === "[") out += closes ? "" : line();
+        else if (last === "," || closes) out += line();
+        else if (last === ":") out += " ";
+        out += token;
+        if (token === "{" || token === "[") depth++;
+        last = token;
+    }
+    return out;
 }
 
 /* The body with a switch between its forms. */
@@ -38,7 +52,6 @@ function bodyView(message) {
     const isText = message.body_base64 === undefined;
     const json = isText && all.length <= 1 << 20 ? pretty(message.body ?? "") : null;
     const forms = [];
-    /* JSON numbers beyond a double's precision would be shown rounded: the text is always there as well. */
     if (json !== null) forms.push(["JSON", () => json]);
     if (isText) forms.push(["Text", () => message.body ?? ""]);
     forms.push(["Hex", (most) => hex(most ? all.subarray(0, most / 4) : all)]);
