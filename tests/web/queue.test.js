@@ -78,11 +78,20 @@ test("binary and large bodies, and page after page", async (t) => {
     await counts(page.locator(".messages li[data-seq]"), 27);
     await shows(page.locator(".outcome"), "27 messages shown.");
 
+    const deep = "[".repeat(100000) + "]".repeat(100000);
+    const [seq] = await publish("bodies", deep);
+    await page.getByLabel("From seq").fill(String(seq));
+    await page.getByRole("button", { name: "Look", exact: true }).click();
+    await item(page, seq).locator("summary").click();
+    await shows(item(page, seq).locator("pre.body"), deep.slice(0, 65536)); /* not a line a level */
+    await page.getByLabel("From seq").fill("");
+    await page.getByRole("button", { name: "Look", exact: true }).click();
+
     await item(page, 3).locator("summary").click();
     await item(page, 3).getByRole("button", { name: "Delete…" }).click();
     await page.getByRole("dialog", { name: "Delete message 3?" }).getByRole("button", { name: "Delete" }).click();
     await counts(item(page, 3), 0);
-    assert.equal((await describe("bodies")).messages, 26);
+    assert.equal((await describe("bodies")).messages, 27);
 });
 
 test("settings are altered; a bad value gets the broker's sentence", async (t) => {

@@ -3,6 +3,7 @@
 import { h, replace, setAttr } from "./dom.js";
 import { ago, bytes, moment } from "./format.js";
 
+const DEEPEST = 100; /* JSON nested deeper is shown as it came: each level would make every line longer */
 const SHOWN = 64 << 10; /* of a body at first: a browser chokes on megabytes in one element */
 
 /* The bytes that a message's field holds, as text or base64-coded. */
@@ -41,6 +42,7 @@ function pretty(text) {
         else if (last === ":") out += " ";
         out += token;
         if (token === "{" || token === "[") depth++;
+        if (depth > DEEPEST) return null;
         last = token;
     }
     return out;
