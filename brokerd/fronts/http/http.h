@@ -111,6 +111,9 @@ void http_refuse_as(struct http_exchange *x, int status, const char *slug, const
 /* The body of such a problem, for items in a batch. */
 bool http_problem_put(struct buf *out, int status, const char *slug, const char *title, const char *text,
                       uint32_t retry_ms);
+/* The same of an error of the table: its own slug, status and title. */
+bool http_problem_of(struct buf *out, broker_error error, const char *text, uint32_t retry_ms);
+int http_status_of(broker_error error);
 
 /* A response of unknown length, in pieces: begin, write …, end. For HTTP/1.0 the end of the connection is its end. */
 void http_chunked_begin(struct http_exchange *x, const struct http_response *head); /* body: none */

@@ -399,26 +399,53 @@ void http_refuse_as(struct http_exchange *x, int status, const char *slug, const
     respond_with(x, status, slug, NULL, text, 0, NULL, 0);
 }
 
+struct error_row { /* of the one error table */
+    broker_error error;
+    int status;
+    const char *name, *title;
+};
+
+static const struct error_row *error_row(broker_error error)
+{
+    static const struct error_row rows[] = {
+#define ROW(name, code, http, retry, title) {BROKER_##name, http, #name, title},
+        BROKER_ERROR_MAP(ROW)
+#undef ROW
+    };
+    static const struct error_row internal = {BROKER_INTERNAL, 500, "INTERNAL", "internal error"};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (rows[i].error == error)
+            return &rows[i];
+    return &internal;
+}
+
+enum { SLUG_BYTES = 64 };
+
+/* The stable end of its type: its name in lower case. */
+static const char *slug_of(const struct error_row *row, char slug[SLUG_BYTES])
+{
+    size_t n = 0;
+    for (; row->name[n] && n + 1 < SLUG_BYTES; n++)
+        slug[n] = row->name[n] >= 'A' && row->name[n] <= 'Z' ? (char)(row->name[n] - 'A' + 'a') : row->name[n];
+    slug[n] = '\0';
+    return slug;
+}
+
+int http_status_of(broker_error error)
+{
+    return error_row(error)->status;
+}
+
+bool http_problem_of(struct buf *out, broker_error error, const char *text, uint32_t retry_ms)
+{
+    const struct error_row *row = error_row(error);
+    char slug[SLUG_BYTES];
+    return http_problem_put(out, row->status, slug_of(row, slug), row->title, text, retry_ms);
+}
+
 void http_refuse(struct http_exchange *x, broker_error error, const char *text, uint32_t retry_ms)
 {
-    static const struct {
-        broker_error error;
-        int status;
-        const char *name, *title;
-    } errors[] = {
-#define ENTRY(name, code, http, retry, title) {BROKER_##name, http, #name, title},
-        BROKER_ERROR_MAP(ENTRY)
-#undef ENTRY
-    };
-    size_t i, n = sizeof(errors) / sizeof(errors[0]);
-    for (i = 0; i < n && errors[i].error != error; i++)
-        ;
-    char slug[64];
-    size_t len = 0;
-    const char *name = i < n ? errors[i].name : "INTERNAL";
-    for (; name[len] && len + 1 < sizeof(slug); len++)
-        slug[len] = name[len] >= 'A' && name[len] <= 'Z' ? (char)(name[len] - 'A' + 'a') : name[len];
-    slug[len] = '\0';
-    respond_with(x, i < n ? errors[i].status : 500, slug, i < n ? errors[i].title : "internal error", text, retry_ms,
-                 NULL, 0);
+    const struct error_row *row = error_row(error);
+    char slug[SLUG_BYTES];
+    respond_with(x, row->status, slug_of(row, slug), row->title, text, retry_ms, NULL, 0);
 }

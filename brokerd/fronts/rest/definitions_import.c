@@ -120,7 +120,7 @@ static void item_done(struct import *im)
 static void item_failed(struct import *im, broker_error error, const char *text, uint32_t retry_ms)
 {
     im->no_memory |= !put_item(&im->results, im) || !form_put(&im->results, ",\"error\":") ||
-                     !rest_problem_put(&im->results, error, text, retry_ms) || !form_put(&im->results, "}");
+                     !http_problem_of(&im->results, error, text, retry_ms) || !form_put(&im->results, "}");
     im->failed++;
     if (im->item.is_queue && !im->existed) {
         im->at++; /* what belongs to it would fail as well */

@@ -144,17 +144,6 @@ enum {
     HTTP_ONLY_COUNT = sizeof(HTTP_ONLY) / sizeof(HTTP_ONLY[0])
 };
 
-static int status_of(broker_error error)
-{
-    switch (error) {
-#define ERROR_STATUS(name, code, http, retry, text)                                                                    \
-    case BROKER_##name: return http;
-        BROKER_ERROR_MAP(ERROR_STATUS)
-#undef ERROR_STATUS
-    }
-    return 500;
-}
-
 /* "QUEUE_FULL" is "queue_full" in paths. */
 static bool is_slug_of(broker_error error, const char *slug, size_t len)
 {
@@ -182,7 +171,7 @@ bool errors_explain(struct buf *out, const char *slug, size_t len)
     for (size_t i = 0; i < EXPLAINED_COUNT; i++) {
         broker_error error = EXPLAINED[i].error;
         if (is_slug_of(error, slug, len))
-            return put(out, broker_error_name(error), status_of(error), broker_strerror(error), EXPLAINED[i].text,
+            return put(out, broker_error_name(error), http_status_of(error), broker_strerror(error), EXPLAINED[i].text,
                        broker_error_is_retryable(error));
     }
     for (size_t i = 0; i < HTTP_ONLY_COUNT; i++)

@@ -73,7 +73,7 @@ static bool put_record_result(struct answering *a)
     if (result->error) {
         a->failed++;
         publish_failure(result, text);
-        return form_put(a->out, "{\"error\":") && rest_problem_put(a->out, result->error, text, result->retry_ms) &&
+        return form_put(a->out, "{\"error\":") && http_problem_of(a->out, result->error, text, result->retry_ms) &&
                form_put(a->out, "}");
     }
     a->duplicates += result->duplicate;
@@ -137,7 +137,7 @@ static bool item_add(struct adding *a, broker_error error, const char *text)
     uint32_t max = a->r->options.max_batch_messages;
     if (max && b->count == max)
         return refuse_all(a, BROKER_TOO_LARGE, "more than %u messages in one request; send them in several", max);
-    if (error && !rest_problem_put(&b->problems, error, text, 0))
+    if (error && !http_problem_of(&b->problems, error, text, 0))
         return refuse_all(a, BROKER_NO_MEMORY, "no memory for the request; try again");
     item.problem_len = (uint32_t)b->problems.len - item.problem_at;
     if (!buf_append(&b->items, &item, sizeof(item)))

@@ -89,28 +89,6 @@ void rest_refuse(struct http_exchange *x, const char *format, ...)
     http_refuse(x, BROKER_INVALID_ARGUMENT, text, 0);
 }
 
-static int http_status(broker_error error)
-{
-    switch (error) {
-#define STATUS(name, code, http, retry, text)                                                                          \
-    case BROKER_##name: return http;
-        BROKER_ERROR_MAP(STATUS)
-#undef STATUS
-    }
-    return 500;
-}
-
-bool rest_problem_put(struct buf *out, broker_error error, const char *text, uint32_t retry_ms)
-{
-    char slug[64];
-    const char *name = broker_error_name(error);
-    size_t n = 0;
-    for (; name[n] && n < sizeof(slug) - 1; n++)
-        slug[n] = name[n] >= 'A' && name[n] <= 'Z' ? (char)(name[n] + 32) : name[n];
-    slug[n] = 0;
-    return http_problem_put(out, http_status(error), slug, broker_strerror(error), text, retry_ms);
-}
-
 /* ---- calls ---------------------------------------------------------------------------------------------------------- */
 
 static void complete(struct client *client, const struct completion *done)

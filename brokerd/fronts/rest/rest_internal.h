@@ -108,8 +108,6 @@ void rest_refuse_completion(struct call *c, const struct completion *done);
 /* Ends c without an answer: for those that answered through x themselves (chunked, http_abort). */
 void call_end(struct call *c);
 
-/* The body of the problem that http_refuse would answer. */
-bool rest_problem_put(struct buf *out, broker_error error, const char *text, uint32_t retry_ms);
 /* For requests that fail before there is a call: INVALID_ARGUMENT with a sentence. */
 __attribute__((format(printf, 2, 3))) void rest_refuse(struct http_exchange *x, const char *format, ...);
 /* A scratch buffer, empty, its memory kept up to a bound. */

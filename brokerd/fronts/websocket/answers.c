@@ -40,17 +40,6 @@ void ws_answer_ok(struct ws *c, uint64_t id)
     ws_answer_send(c, &w);
 }
 
-static int status_of(broker_error error)
-{
-    switch (error) {
-#define STATUS(name, code, http, retry, text)                                                                          \
-    case BROKER_##name: return http;
-        BROKER_ERROR_MAP(STATUS)
-#undef STATUS
-    }
-    return 500;
-}
-
 uint32_t ws_error_pairs(uint32_t retry_ms)
 {
     return retry_ms ? 4 : 3;
@@ -59,7 +48,7 @@ uint32_t ws_error_pairs(uint32_t retry_ms)
 void ws_write_error(struct writer *w, broker_error error, const char *text, uint32_t retry_ms)
 {
     ws_write_key_text(w, "code", broker_error_name(error));
-    ws_write_key_u64(w, "status", (uint64_t)status_of(error));
+    ws_write_key_u64(w, "status", (uint64_t)http_status_of(error));
     ws_write_key_text(w, "text", text && *text ? text : broker_strerror(error));
     if (retry_ms)
         ws_write_key_u64(w, "retry_ms", retry_ms);
