@@ -1,5 +1,6 @@
 /* buf, heap, clock and log: what everything else stands on. */
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +13,7 @@
 
 #include "buf.h"
 #include "clock.h"
+#include "distance.h"
 #include "heap.h"
 #include "histogram.h"
 #include "log.h"
@@ -271,9 +273,30 @@ static void times_as_text(void **state)
         assert_false(rfc3339_parse(bad[i], strlen(bad[i]), &ms));
 }
 
+static void words_that_are_alike(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        bool fold;
+        unsigned distance;
+    } cases[] = {
+        {"", "", false, 0},       {"", "abc", false, 3},   {"kitten", "sitting", false, 3},   {"max", "max", false, 0},
+        {"Max", "max", false, 1}, {"Max", "max", true, 0}, {"leese_ms", "lease_ms", false, 1}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *a = cases[i].a, *b = cases[i].b;
+        assert_int_equal(edit_distance(a, strlen(a), b, strlen(b), cases[i].fold), cases[i].distance);
+        assert_int_equal(edit_distance(b, strlen(b), a, strlen(a), cases[i].fold), cases[i].distance);
+    }
+    char longer[EDIT_DISTANCE_BYTES + 1];
+    memset(longer, 'x', sizeof(longer));
+    assert_int_equal(edit_distance(longer, sizeof(longer) - 1, "x", 1, false), EDIT_DISTANCE_BYTES - 1);
+    assert_int_equal(edit_distance(longer, sizeof(longer), "x", 1, false), UINT_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(words_that_are_alike),
         cmocka_unit_test(times_as_text),
         cmocka_unit_test(buf_grows_up_to_its_ceiling),
         cmocka_unit_test(buf_without_a_ceiling),

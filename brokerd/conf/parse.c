@@ -7,8 +7,9 @@
 #include <string.h>
 
 #include "conf_internal.h"
+#include "distance.h"
 
-enum { FILE_BYTES_MAX = 1 << 20, NAME_BYTES_MAX = 64 };
+enum { FILE_BYTES_MAX = 1 << 20, NAME_BYTES_MAX = EDIT_DISTANCE_BYTES };
 
 __attribute__((format(printf, 2, 3))) static bool fail(char *error, const char *format, ...)
 {
@@ -29,27 +30,9 @@ const struct conf_option *conf_find(const char *section, const char *name)
 
 /* ---- unknown names -------------------------------------------------------------------------------------------------- */
 
-/* Levenshtein's distance, by rows (Wagner and Fischer 1974); names beyond NAME_BYTES_MAX are like nothing. */
-static unsigned edit_distance(const char *a, const char *b)
+static unsigned distance(const char *a, const char *b)
 {
-    unsigned row[NAME_BYTES_MAX + 1];
-    size_t n = strlen(a), m = strlen(b);
-    if (n > NAME_BYTES_MAX || m > NAME_BYTES_MAX)
-        return UINT32_MAX;
-    for (size_t j = 0; j <= m; j++)
-        row[j] = (unsigned)j;
-    for (size_t i = 1; i <= n; i++) {
-        unsigned diagonal = row[0];
-        row[0] = (unsigned)i;
-        for (size_t j = 1; j <= m; j++) {
-            unsigned above = row[j], change = diagonal + (a[i - 1] != b[j - 1]);
-            row[j] = above + 1 < row[j - 1] + 1 ? above + 1 : row[j - 1] + 1;
-            if (change < row[j])
-                row[j] = change;
-            diagonal = above;
-        }
-    }
-    return row[m];
+    return edit_distance(a, strlen(a), b, strlen(b), false);
 }
 
 void conf_unknown(const char *section, const char *name, char *error)
@@ -61,12 +44,12 @@ void conf_unknown(const char *section, const char *name, char *error)
         const struct conf_option *o = &conf_options[i];
         bool same = strcmp(o->section, section) == 0;
         known_section |= same;
-        unsigned d = edit_distance(name, o->name) * 2 + !same; /* of equals, the one in the same section */
+        unsigned d = distance(name, o->name) * 2 + !same; /* of equals, the one in the same section */
         if (d < best) {
             best = d;
             nearest = o;
         }
-        d = edit_distance(section, o->section);
+        d = distance(section, o->section);
         if (d < best_section) {
             best_section = d;
             nearest_section = o;

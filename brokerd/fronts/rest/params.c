@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "distance.h"
 #include "rest_internal.h"
 #include "rfc3339.h"
 
@@ -66,40 +67,17 @@ bool parse_time(const char *text, size_t len, uint64_t *unix_ms)
 
 /* ---- names ---------------------------------------------------------------------------------------------------------- */
 
-enum { NEAR_MAX = 24 };
-
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
-}
-
-/* How many letters must be added, dropped or changed (Levenshtein), without regard to case; NEAR_MAX: too long to say. */
-static size_t distance(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-    uint8_t row[NEAR_MAX + 1];
-    if (a_len > NEAR_MAX || b_len > NEAR_MAX)
-        return NEAR_MAX;
-    for (size_t j = 0; j <= b_len; j++)
-        row[j] = (uint8_t)j;
-    for (size_t i = 1; i <= a_len; i++) {
-        uint8_t diagonal = row[0];
-        row[0] = (uint8_t)i;
-        for (size_t j = 1; j <= b_len; j++) {
-            uint8_t best = (uint8_t)(diagonal + (lower(a[i - 1]) != lower(b[j - 1])));
-            diagonal = row[j];
-            best = row[j] + 1 < best ? (uint8_t)(row[j] + 1) : best;
-            row[j] = row[j - 1] + 1 < best ? (uint8_t)(row[j - 1] + 1) : best;
-        }
-    }
-    return row[b_len];
-}
+enum { NEAR_MAX = 24 }; /* longer names are like no other */
 
 const char *nearest(const char *const *known, const char *name, size_t len)
 {
     const char *best = NULL;
     size_t least = len / 2 < 3 ? len / 2 + 1 : 3; /* more letters than this are another word */
     for (; *known; known++) {
-        size_t d = distance(*known, strlen(*known), name, len);
+        size_t known_len = strlen(*known);
+        if (len > NEAR_MAX || known_len > NEAR_MAX)
+            continue;
+        size_t d = edit_distance(*known, known_len, name, len, true);
         if (d < least || (d == least && !best)) {
             least = d;
             best = *known;

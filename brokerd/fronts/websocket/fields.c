@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "distance.h"
 #include "websocket_internal.h"
 
 enum { WORD_MAX = 40 }; /* longest word that is compared with what is known */
@@ -18,32 +19,13 @@ const char *ws_shown(const char *bytes, size_t len, char out[48])
 
 /* ---- what was meant? ------------------------------------------------------------------------------------------------- */
 
-/* How many letters have to be added, taken away or changed (Levenshtein). */
-static unsigned distance(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-    unsigned row[WORD_MAX + 1];
-    for (unsigned j = 0; j <= b_len; j++)
-        row[j] = j;
-    for (unsigned i = 1; i <= a_len; i++) {
-        unsigned corner = row[0];
-        row[0] = i;
-        for (unsigned j = 1; j <= b_len; j++) {
-            unsigned change = corner + (a[i - 1] != b[j - 1]);
-            corner = row[j];
-            unsigned other = 1 + (row[j] < row[j - 1] ? row[j] : row[j - 1]);
-            row[j] = change < other ? change : other;
-        }
-    }
-    return row[b_len];
-}
-
 const char *ws_nearest_word(const char *written, size_t len, const char *const *words)
 {
     const char *best = NULL;
     unsigned least = (unsigned)len / 2 + 1;
     for (size_t i = 0; words[i] && len <= WORD_MAX; i++) {
         size_t word_len = strlen(words[i]);
-        unsigned d = word_len <= WORD_MAX ? distance(written, len, words[i], word_len) : least;
+        unsigned d = word_len <= WORD_MAX ? edit_distance(written, len, words[i], word_len, false) : least;
         if (d < least) {
             least = d;
             best = words[i];
