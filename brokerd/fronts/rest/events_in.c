@@ -3,6 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "digest.h"
 #include "headers.h"
 
 enum { ATTRIBUTES_MAX = 128, ATTRIBUTE_NAME_MAX = 128 };
@@ -95,39 +96,18 @@ static bool add_data(struct message_in *m, const json_t *value, const char *type
     return type || add_header(m, "content-type", strlen("content-type"), "application/json", 16);
 }
 
-static int base64_digit(char c)
-{
-    static const char DIGITS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *at = c ? strchr(DIGITS, c) : NULL;
-    return at ? (int)(at - DIGITS) : -1;
-}
-
 static bool add_data_base64(struct message_in *m, const json_t *value, struct buf *data)
 {
     const char *text = json_string_value(value);
-    size_t len = text ? json_string_length(value) : 1;
-    uint32_t bits = 0;
-    unsigned have = 0, pads = 0;
-    uint8_t *to = len % 4 == 0 ? buf_reserve(data, len / 4 * 3 + 1) : NULL, *first = to;
-    if (len % 4 == 0 && !to)
-        return message_refuse(m, BROKER_NO_MEMORY, "event: no memory for its data; try again");
-    while (pads < 2 && len > 0 && to && text[len - 1] == '=') {
-        pads++;
-        len--;
-    }
-    for (size_t i = 0; to && i < len; i++) {
-        int digit = base64_digit(text[i]);
-        bits = bits << 6 | (uint32_t)digit;
-        have += 6;
-        if (have >= 8)
-            *to++ = (uint8_t)(bits >> (have -= 8));
-        to = digit < 0 ? NULL : to;
-    }
+    size_t len = text ? json_string_length(value) : 0, got = 0;
+    uint8_t *to = buf_reserve(data, len / 4 * 3 + 1);
     if (!to)
+        return message_refuse(m, BROKER_NO_MEMORY, "event: no memory for its data; try again");
+    if (!text || !base64_decode(to, &got, text, len))
         return message_refuse(m, BROKER_INVALID_ARGUMENT,
                               "event: \"data_base64\" is not base64: A-Z a-z 0-9 + / in groups of four, padded with =");
-    m->spec.body = first;
-    m->spec.body_len = (size_t)(to - first);
+    m->spec.body = to;
+    m->spec.body_len = got;
     return true;
 }
 
