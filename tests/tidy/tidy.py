@@ -50,6 +50,7 @@ PUBLIC_HEADERS = {
     "brokerd/engine/engine.h": "engine",
     "brokerd/store/store.h": "store",
     "brokerd/net/net.h": "net",
+    "brokerd/net/lender.h": "net",
     "brokerd/door/door.h": "door",
     "brokerd/door/clients.h": "door",
     "brokerd/fronts/tcp/front_tcp.h": "tcp",

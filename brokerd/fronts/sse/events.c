@@ -2,20 +2,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lender.h"
 #include "sse_internal.h"
 #include "wire.h"
 
 enum {
-    CACHE_SLOTS = 1024,      /* of events; a later one takes the slot of an earlier one */
-    CHUNK_BYTES = 64 * 1024, /* of the memory that is lent */
-    CHUNKS_KEPT = 16,        /* from one turn to the next */
-    TURN_BYTES = 8 << 20,    /* lent in one turn at most; what is over is copied by whoever sends it */
-};
-
-struct chunk {
-    struct chunk *next;
-    size_t len, cap;
-    uint8_t bytes[];
+    CACHE_SLOTS = 1024,       /* of events; a later one takes the slot of an earlier one */
+    SCRATCH_BYTES = 64 << 10, /* kept from one turn to the next */
 };
 
 struct slot {
@@ -27,11 +20,8 @@ struct slot {
 };
 
 struct events {
-    struct net *net;
-    uint64_t turn;
-    struct chunk *used, *spare;
-    unsigned spare_count;
-    size_t turn_bytes;
+    struct net_lender lender;
+    uint64_t turn; /* of the last event that was asked for */
     struct buf scratch;
     struct slot slots[CACHE_SLOTS];
 };
@@ -41,7 +31,7 @@ struct events *sse_events_new(struct net *net)
     struct events *e = calloc(1, sizeof(*e));
     if (!e)
         return NULL;
-    e->net = net;
+    e->lender.net = net;
     e->turn = UINT64_MAX;
     for (size_t i = 0; i < CACHE_SLOTS; i++)
         e->slots[i].turn = UINT64_MAX;
@@ -49,20 +39,11 @@ struct events *sse_events_new(struct net *net)
     return e;
 }
 
-static void chunks_free(struct chunk *c)
-{
-    for (struct chunk *next; c; c = next) {
-        next = c->next;
-        free(c);
-    }
-}
-
 void sse_events_free(struct events *e)
 {
     if (!e)
         return;
-    chunks_free(e->used);
-    chunks_free(e->spare);
+    net_lender_release(&e->lender);
     buf_release(&e->scratch);
     free(e);
 }
@@ -145,53 +126,6 @@ bool sse_event_put(struct buf *out, const struct event_look *look, const struct 
 
 /* ---- once a turn ---------------------------------------------------------------------------------------------------- */
 
-static void begin_turn(struct events *e, uint64_t turn)
-{
-    for (struct chunk *c; (c = e->used);) {
-        e->used = c->next;
-        if (c->cap == CHUNK_BYTES && e->spare_count < CHUNKS_KEPT) {
-            c->len = 0;
-            c->next = e->spare;
-            e->spare = c;
-            e->spare_count++;
-        } else {
-            free(c);
-        }
-    }
-    e->turn = turn;
-    e->turn_bytes = 0;
-    if (e->scratch.cap > CHUNK_BYTES)
-        buf_release(&e->scratch);
-}
-
-/* Memory that stays until the turn's end; NULL: it has to be copied. */
-static uint8_t *lend(struct events *e, size_t n)
-{
-    struct chunk *c = e->used;
-    if (!c || c->cap - c->len < n) {
-        if (e->turn_bytes + n > TURN_BYTES && e->turn_bytes > 0)
-            return NULL;
-        if (n <= CHUNK_BYTES && e->spare) {
-            c = e->spare;
-            e->spare = c->next;
-            e->spare_count--;
-        } else {
-            size_t cap = n > CHUNK_BYTES ? n : CHUNK_BYTES;
-            c = malloc(sizeof(*c) + cap);
-            if (!c)
-                return NULL;
-            c->len = 0;
-            c->cap = cap;
-        }
-        c->next = e->used;
-        e->used = c;
-        e->turn_bytes += c->cap;
-    }
-    uint8_t *bytes = c->bytes + c->len;
-    c->len += n;
-    return bytes;
-}
-
 static bool make(struct events *e, const struct event_look *look, uint64_t epoch, const struct stored_message *m,
                  struct event_bytes *out)
 {
@@ -207,7 +141,7 @@ static bool make(struct events *e, const struct event_look *look, uint64_t epoch
     if (!form_put(&e->scratch, "id: ") || !buf_append(&e->scratch, id, id_len) || !form_put(&e->scratch, "\n\n"))
         return false;
     out->len = (uint32_t)e->scratch.len;
-    uint8_t *lent = lend(e, e->scratch.len);
+    uint8_t *lent = net_lender_get(&e->lender, e->scratch.len);
     out->lent = lent != NULL;
     out->bytes = lent ? memcpy(lent, e->scratch.bytes, e->scratch.len) : e->scratch.bytes;
     return true;
@@ -216,9 +150,10 @@ static bool make(struct events *e, const struct event_look *look, uint64_t epoch
 bool sse_events_get(struct events *e, const struct event_look *look, uint64_t epoch, const struct stored_message *m,
                     struct event_bytes *out)
 {
-    uint64_t turn = net_turn_number(e->net);
-    if (turn != e->turn)
-        begin_turn(e, turn);
+    uint64_t turn = net_turn_number(e->lender.net);
+    if (turn != e->turn && e->scratch.cap > SCRATCH_BYTES)
+        buf_release(&e->scratch); /* it had grown for a large event */
+    e->turn = turn;
     struct slot *slot =
         &e->slots[(m->seq + look->queue_id * 61u + look->format * 17u + look->naming * 7u) % CACHE_SLOTS];
     if (slot->turn == turn && slot->seq == m->seq && slot->queue_id == look->queue_id && slot->format == look->format &&

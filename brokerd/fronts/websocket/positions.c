@@ -123,7 +123,7 @@ static bool send_message(struct sub *s, uint32_t queue_id, const struct stored_m
         return false;
     }
     frame = ws_frame_end(c, &len);
-    uint8_t *lent = lender_get(&w->lender, len);
+    uint8_t *lent = net_lender_get(&w->lender.memory, len);
     bool sent;
     if (lent) {
         memcpy(lent, frame, len);

@@ -488,14 +488,14 @@ static void test_frames_are_shared(void **state)
     assert_int_equal(seen.last[COMMAND_READ].u.read.wait_ms, READ_WAIT_FOREVER);
     uint8_t *r = record(10, "to all", 6, &m);
     struct lent_key key = {&ws_format_json, 10, 7, 1, false};
-    size_t len, before = websocket->lender.bytes;
+    size_t len, before = websocket->lender.memory.bytes;
     for (int i = 0; i < PEERS; i++) {
         struct completion done = {
             .type = COMMAND_READ, .token = seen.reads[i], .u.read = {&m, 1, 7, 11, 1, 10, false, false}};
         complete(done);
         assert_int_equal(lender_find(&websocket->lender, &key, &len) != NULL, i < 2); /* the third one took its slot */
     }
-    assert_true(websocket->lender.bytes <= before + 65536);
+    assert_true(websocket->lender.memory.bytes <= before + 65536);
     net_turn(net, false);
     free(r); /* of an earlier turn: what was lent is not touched again */
     for (int i = 0; i < PEERS; i++)
