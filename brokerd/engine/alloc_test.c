@@ -7,52 +7,15 @@
 #include <cmocka.h>
 
 #include "engine_internal.h"
+#include "test_alloc.h"
 #include "test_store.h"
 
 enum { TRIES_MAX = 1000, LEASED_MAX = 64 };
 
-/* ---- the linker leads the engine's allocations here (--wrap) ----------------------------------------------------------- */
-
-static uint64_t calls, fail_at; /* fail_at 0: none fails */
-
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-char *__wrap_strdup(const char *s);
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-char *__real_strdup(const char *s);
-
-static bool fails(void)
-{
-    return fail_at && ++calls == fail_at;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
-
-char *__wrap_strdup(const char *s)
-{
-    return fails() ? NULL : __real_strdup(s);
-}
-
 static void fail_nth(uint64_t n)
 {
-    calls = 0;
-    fail_at = n;
+    test_alloc_calls = 0;
+    test_alloc_fail_at = n;
 }
 
 /* ---- an engine whose store never lacks memory --------------------------------------------------------------------------- */
@@ -73,20 +36,20 @@ struct fixture {
 static broker_error careful_append(void *store, const uint8_t *record, uint32_t length, enum durability durability,
                                    uint64_t *index)
 {
-    uint64_t at = fail_at;
-    fail_at = 0;
+    uint64_t at = test_alloc_fail_at;
+    test_alloc_fail_at = 0;
     broker_error error = test_store_ops.append(store, record, length, durability, index);
-    fail_at = at;
+    test_alloc_fail_at = at;
     return error;
 }
 
 static broker_error careful_append_all(void *store, const struct append_item *items, uint32_t count,
                                        enum durability durability, uint64_t *index)
 {
-    uint64_t at = fail_at;
-    fail_at = 0;
+    uint64_t at = test_alloc_fail_at;
+    test_alloc_fail_at = 0;
     broker_error error = test_store_ops.append_all(store, items, count, durability, index);
-    fail_at = at;
+    test_alloc_fail_at = at;
     return error;
 }
 
@@ -175,7 +138,7 @@ static broker_error command(struct fixture *f, struct command c)
     c.queue = named("q");
     engine_submit(f->e, f->now, &c);
     engine_committed(f->e, f->now, f->store.count, f->store.count);
-    fail_at = 0;
+    test_alloc_fail_at = 0;
     engine_tick(f->e, f->now);
     assert_int_equal(f->completions, before + 1);
     return f->error;
@@ -189,7 +152,7 @@ struct seen {
 
 static struct seen look(struct fixture *f)
 {
-    fail_at = 0;
+    test_alloc_fail_at = 0;
     struct seen s = {.error = command(f, (struct command){.type = COMMAND_QUEUE_DESCRIBE})};
     if (!s.error) {
         s.max_messages = f->queue.settings.max_messages;
@@ -281,7 +244,7 @@ static broker_error run(struct fixture *f, struct command c, const char *queue, 
     engine_submit(f->e, f->now, &c);
     engine_committed(f->e, f->now, f->store.count, f->store.count);
     engine_tick(f->e, f->now);
-    fail_at = 0;
+    test_alloc_fail_at = 0;
     for (int i = 0; i < 50; i++) { /* what could not be done is done later */
         f->now.mono.ms += 20;
         f->now.wall.ms += 20;
@@ -510,7 +473,7 @@ static void test_topics(void **state)
     for (bool bound = false; !bound && n < TRIES_MAX; n++) {
         fail_nth(n);
         bound = topics_bind(e, q, "a.b.*.>", 7);
-        fail_at = 0;
+        test_alloc_fail_at = 0;
         assert_int_equal(topics_has(q, "a.b.*.>", 7), bound);
         assert_int_equal(q->binding_count, bound);
         assert_int_equal(matches(e, "a.b.c.d.e"), bound);
@@ -539,7 +502,7 @@ static void test_message_ids(void **state)
     for (uint64_t id = 1; id < 300; id++) {
         fail_nth(1 + id % 7);
         dedup_note(e, q, (const uint8_t *)&id, sizeof id, id, e->now.wall.ms);
-        fail_at = 0;
+        test_alloc_fail_at = 0;
         uint64_t seq = dedup_find(e, q, (const uint8_t *)&id, sizeof id);
         assert_true(seq == id || seq == 0);
         forgotten += seq == 0;

@@ -6,35 +6,7 @@
 #include <cmocka.h>
 
 #include "forms_internal.h"
-
-/* ---- the linker leads this room's allocations here (--wrap), jansson is told --------------------------------------------- */
-
-static uint64_t calls, fail_at; /* fail_at 0: none fails */
-
-void *__wrap_malloc(size_t n);
-void *__wrap_realloc(void *p, size_t n);
-void *__real_malloc(size_t n);
-void *__real_realloc(void *p, size_t n);
-
-static bool fails(void)
-{
-    return fail_at && ++calls == fail_at;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
-
-static void *json_alloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
+#include "test_alloc.h"
 
 /* ---- what is tried --------------------------------------------------------------------------------------------------------- */
 
@@ -135,16 +107,16 @@ static void memory_may_end_anywhere(void **state)
         bool needs; /* it cannot do without an allocation */
     } tries[] = {{"out_json", out_json, true},     {"out_msgpack", out_msgpack, true}, {"record", record, true},
                  {"to_msgpack", to_msgpack, true}, {"to_json", to_json, true},         {"parse", parse, true}};
-    json_set_alloc_funcs(json_alloc, free);
+    json_set_alloc_funcs(test_alloc_malloc, free);
     for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
         uint64_t failed = 0;
         for (bool done = false; !done; failed++) {
             struct fixture *f = fixture_new();
             assert_true(form_put(&f->out, "before"));
-            calls = 0;
-            fail_at = failed + 1;
+            test_alloc_calls = 0;
+            test_alloc_fail_at = failed + 1;
             done = tries[i].run(f);
-            fail_at = 0;
+            test_alloc_fail_at = 0;
             if (!done) {
                 assert_int_equal(f->out.len, 6);
                 assert_memory_equal(f->out.bytes, "before", 6);

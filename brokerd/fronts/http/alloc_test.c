@@ -3,40 +3,20 @@
 #include <unistd.h>
 
 #include "test/rig.h"
+#include "test_alloc.h"
 
-/* ---- allocations that fail ------------------------------------------------------------------------------------------ */
-
-static long left = -1; /* until one fails; -1: none will */
-static bool failed;
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-
-static bool fails(void)
+static void fail_nth(uint64_t n)
 {
-    if (left < 0 || left-- > 0)
-        return false;
-    failed = true;
-    return true;
+    test_alloc_calls = 0;
+    test_alloc_fail_at = n;
 }
 
-void *__wrap_malloc(size_t n)
+/* From now on none fails. Did one? */
+static bool one_failed(void)
 {
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
+    bool failed = test_alloc_calls >= test_alloc_fail_at;
+    test_alloc_fail_at = 0;
+    return failed;
 }
 
 /* ---- what is done meanwhile ----------------------------------------------------------------------------------------- */
@@ -99,24 +79,24 @@ static bool try_to_dial(void)
 
 static void each_allocation_fails_once(void **state)
 {
-    long n = 0;
+    uint64_t n = 0;
     unsigned worked = 0;
+    bool failed;
     do {
-        failed = false;
         again();
         want_sent = true;
         close(fd);
         fd = -1;
         while (http_connections(http) > 0)
             net_turn(net, false);
-        left = n;
+        fail_nth(n + 1);
         if (try_to_dial())
             exercise();
-        left = -1;
+        failed = one_failed();
         for (unsigned i = 0; i < kept_count; i++) { /* each was told of its end, once */
             unsigned ends = kept[i].gone + kept[i].sent_all + kept[i].sent_not;
             if (ends != 1 || kept[i].x)
-                fail_msg("allocation %ld: %s was told of %u ends", n, kept[i].name, ends);
+                fail_msg("allocation %llu: %s was told of %u ends", (unsigned long long)n, kept[i].name, ends);
         }
         dial();
         put("GET /hello HTTP/1.1\r\n" H "\r\n");
@@ -134,12 +114,11 @@ static void the_front_itself(void **state)
     stop(state);
     struct net_options net_options = {.read_buffer_bytes = 16384, .max_connections = 1};
     net = net_new(&net_options);
-    for (long n = 0;; n++) {
-        failed = false;
-        left = n;
+    for (uint64_t n = 1;; n++) {
+        fail_nth(n);
         http = http_new(&options, net);
         bool good = http && http_add_routes(http, more, 1, NULL);
-        left = -1;
+        bool failed = one_failed();
         if (good && !failed)
             break;
         assert_true(failed);

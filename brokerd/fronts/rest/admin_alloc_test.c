@@ -2,42 +2,7 @@
 #include <sys/socket.h>
 
 #include "test/rig.h"
-
-static uint64_t calls, fail_at; /* fail_at 0: none fails */
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-char *__real_strdup(const char *s);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-char *__wrap_strdup(const char *s);
-
-static bool fails(void)
-{
-    return fail_at && ++calls == fail_at;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
-
-char *__wrap_strdup(const char *s)
-{
-    return fails() ? NULL : __real_strdup(s);
-}
+#include "test_alloc.h"
 
 /* ---- who answers ---------------------------------------------------------------------------------------------------- */
 
@@ -125,8 +90,8 @@ static uint64_t run(const struct scenario *s, uint64_t failing)
     start(&state);
     rest->host.backup_ops = &OPS;
     not_reading = true;
-    calls = 0;
-    fail_at = failing;
+    test_alloc_calls = 0;
+    test_alloc_fail_at = failing;
     request(s->method, s->path, "", s->body);
     for (int i = 0; i < 60; i++) {
         if (seen.count != answered) {
@@ -138,17 +103,17 @@ static uint64_t run(const struct scenario *s, uint64_t failing)
         while (recv(fd, ignored, sizeof(ignored), MSG_DONTWAIT) > 0)
             ;
     }
-    fail_at = 0;
+    test_alloc_fail_at = 0;
     if (rest->call_count > 0)
         fail_msg("%s %s is under way for ever when allocation %llu fails", s->method, s->path,
                  (unsigned long long)failing);
     stop(&state);
-    return calls;
+    return test_alloc_calls;
 }
 
 static void each_allocation_fails_once(void **state)
 {
-    json_set_alloc_funcs(__wrap_malloc, free);
+    json_set_alloc_funcs(test_alloc_malloc, free);
     for (size_t i = 0; i < sizeof(SCENARIOS) / sizeof(SCENARIOS[0]); i++) {
         uint64_t failed = 1;
         while (run(&SCENARIOS[i], failed) >= failed)

@@ -1,9 +1,6 @@
-/* Allocations of the room under test can be made to fail: the linker leads them here (--wrap), the test's own go around. */
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-
 #include "test_alloc.h"
+
+#include <stdbool.h>
 
 uint64_t test_alloc_calls, test_alloc_fail_at;
 
@@ -11,15 +8,21 @@ void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
 void *__wrap_aligned_alloc(size_t alignment, size_t n);
+char *__wrap_strdup(const char *s);
 
 static bool fails(void)
 {
-    return ++test_alloc_calls == test_alloc_fail_at;
+    return test_alloc_fail_at && ++test_alloc_calls == test_alloc_fail_at;
+}
+
+void *test_alloc_malloc(size_t n)
+{
+    return fails() ? NULL : __real_malloc(n);
 }
 
 void *__wrap_malloc(size_t n)
 {
-    return fails() ? NULL : __real_malloc(n);
+    return test_alloc_malloc(n);
 }
 
 void *__wrap_calloc(size_t n, size_t size)
@@ -35,4 +38,9 @@ void *__wrap_realloc(void *p, size_t n)
 void *__wrap_aligned_alloc(size_t alignment, size_t n)
 {
     return fails() ? NULL : __real_aligned_alloc(alignment, n);
+}
+
+char *__wrap_strdup(const char *s)
+{
+    return fails() ? NULL : __real_strdup(s);
 }
