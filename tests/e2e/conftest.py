@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import sys
 
@@ -8,6 +9,7 @@ sys.dont_write_bytecode = True
 import commands
 import harness
 import pytest
+import web
 
 TEST_SECONDS = 60
 
@@ -31,6 +33,21 @@ def broker():
     """A broker with default settings."""
     with harness.Broker() as b:
         yield b
+
+
+@pytest.fixture
+def http(broker):
+    """One keep-alive connection to the broker, whichever the test's file has."""
+    with web.connect(broker) as connection:
+        yield connection
+
+
+@pytest.fixture
+def queue(http, request):
+    """A queue of the test's own, named after it."""
+    name = re.sub("[^A-Za-z0-9._-]+", "-", request.node.name)[:200]
+    http.ok("PUT", f"/v1/queues/{name}")
+    return name
 
 
 @pytest.fixture

@@ -2,12 +2,10 @@
 
 import base64
 import json
-import re
 
 import pytest
 
 import harness
-import web
 
 BINARY = {"ce-specversion": "1.0", "ce-id": "A-1", "ce-source": "/shop/7", "ce-type": "com.example.order"}
 STRUCTURED = "application/cloudevents+json"
@@ -18,19 +16,6 @@ BATCH = "application/cloudevents-batch+json"
 def broker():
     with harness.Broker() as b:
         yield b
-
-
-@pytest.fixture
-def http(broker):
-    with web.connect(broker) as connection:
-        yield connection
-
-
-@pytest.fixture
-def queue(http, request):
-    name = re.sub("[^a-z0-9]+", "-", request.node.name)[:200]
-    http.ok("PUT", f"/v1/queues/{name}")
-    return name
 
 
 def event(**more):

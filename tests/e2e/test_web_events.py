@@ -12,12 +12,6 @@ import pytest
 import web
 
 
-@pytest.fixture
-def http(broker):
-    with web.connect(broker) as h:
-        yield h
-
-
 def put(http, name, **settings):
     http.ok("PUT", f"/v1/queues/{name}", settings or None)
 

@@ -8,7 +8,6 @@ import msgpack
 import pytest
 
 import harness
-import web
 from test_web_lease import Waiter
 
 
@@ -16,12 +15,6 @@ from test_web_lease import Waiter
 def broker():
     with harness.Broker(**harness.SMALL) as b:
         yield b
-
-
-@pytest.fixture
-def http(broker):
-    with web.connect(broker) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -18,19 +18,6 @@ def broker():
         yield b
 
 
-@pytest.fixture
-def http(broker):
-    with web.connect(broker) as connection:
-        yield connection
-
-
-@pytest.fixture
-def queue(http, request):
-    name = request.node.name.replace("[", "-").replace("]", "").replace("/", "-").replace(" ", "-")[:200]
-    http.ok("PUT", f"/v1/queues/{name}")
-    return name
-
-
 def messages(http, queue):
     return http.ok("GET", f"/v1/queues/{queue}/messages").json()["messages"]
 
